@@ -1,0 +1,369 @@
+"""The straight path of one query: intent, carry, check the answer, record, release.
+
+Rules:
+1. An operation that may change something leaves only after its intent is durable.
+2. Nothing is believed because it came over the bus: an answer counts only if a certificate registered for the owner's
+   subsystem sealed it, for this exchange, for these request bytes.
+3. Record, then release: the caller gets a byte of the answer only after the record of it is durable.
+4. Exactly one terminal record per attempt, whatever happens. The server does not cancel a request whose caller hangs up;
+   an intent orphaned by a crash is settled by `ExchangeLog.recover`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from msgspec import UNSET, Raw
+
+from exchange.envelope import (
+    AnswerHead,
+    AnswerStatement,
+    EnvelopeError,
+    Headers,
+    PartHead,
+    QueryHead,
+    QueryStatement,
+    content_digest,
+    header_block,
+    pack,
+    read_answer_statement,
+    statement_bytes,
+    unpack,
+)
+from exchange.errors import (
+    AdapterUnavailableError,
+    AnswerTimeoutError,
+    BackendError,
+    BadAnswerError,
+    LogUnavailableError,
+    MeshError,
+    OverloadedError,
+    PayloadTooLargeError,
+    QuestionRefusedError,
+    UnavailableError,
+)
+from exchange.identifiers import SubsystemId
+from exchange.moments import Rfc3339
+from exchange.record import Outcome, Record, record_bytes, seal_text
+from exchange.seal import PublicKey, Sealer, SealError, SealVerifier
+from exchange.transport import Bus, BusLostError, NoRespondersError
+
+INLINE_BODY = 512 << 10
+"""Bodies up to this size travel in one message; the bus takes 1 MB."""
+PART_SIZE = 256 << 10
+PARTS_IN_FLIGHT = 8
+
+events = structlog.get_logger("datong.broker")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Query:
+    """One question, ready to be carried. `statement` is what the gateway vouches for."""
+
+    statement: QueryStatement
+    owner: SubsystemId
+    nats_subject: str
+    salt: bytes
+    target: bytes
+    headers: Headers
+    body: bytes
+    safe: bool
+    timeout: float
+    max_answer: int
+    certificate_serial: str
+    started: float
+    """time.perf_counter() when the request's head was complete."""
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What the department's own system answered."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class _Evidence:
+    """An answer statement whose seal was verified."""
+
+    said: AnswerStatement
+    statement: bytes
+    seal: bytes
+
+
+class Log(Protocol):
+    """Where records become durable. `exchange.log.ExchangeLog` is the one used."""
+
+    def append(
+        self,
+        record: bytes,
+        *,
+        exchange_id: str,
+        salt: bytes,
+        at_ms: int,
+        client: str,
+        service: str,
+        outcome: str,
+        rule: str,
+        settles_intent: bool,
+    ) -> asyncio.Future[int]: ...
+
+    def intend(
+        self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes
+    ) -> asyncio.Future[None]: ...
+
+
+AdapterKey = Callable[[str], tuple[SubsystemId, PublicKey] | None]
+"""Fingerprint of an adapter certificate -> (the subsystem it is registered for, its key), or None."""
+
+
+class Broker:
+    """Carries queries to departments and records what happened."""
+
+    def __init__(self, *, bus: Bus, log: Log, sealer: Sealer, verifier: SealVerifier, adapter_key: AdapterKey) -> None:
+        self._bus = bus
+        self._log = log
+        self._sealer = sealer
+        self._verifier = verifier
+        self._adapter_key = adapter_key
+        self._time_text = Rfc3339()
+
+    async def perform(self, query: Query) -> Answer:
+        """Carry one query to its department and back, and record what happened.
+
+        Raises:
+            MeshError: Refused, failed or unknown; that is on the record, except for
+            LogUnavailableError: the record is not durable, so nothing may be released.
+        """
+        statement = query.statement
+        sealed = statement_bytes(statement)
+        seal: bytes | None = None
+        evidence: _Evidence | None = None
+        intended = False
+        try:
+            if not query.safe:
+                await self._log.intend(statement.id, deadline_ms=_deadline_ms(query), record=sealed, salt=query.salt)
+                intended = True
+            seal = await self._sealer.seal(sealed)
+            head, body = await self._carry(query, sealed, seal)
+            evidence = self._check(query, sealed, head, body)
+            if evidence.said.error:
+                raise _error_from_adapter(evidence.said, query)
+        except MeshError as error:
+            await self._record(query, sealed, seal, evidence, error, intended)
+            raise
+        except Exception as fault:
+            # A fault of ours must not lose the record; the caller learns nothing but the exchange's number.
+            events.exception("broker.fault", exchange=statement.id, error=repr(fault))
+            failure = MeshError()
+            await self._record(query, sealed, seal, evidence, failure, intended)
+            raise failure from fault
+        await self._record(query, sealed, seal, evidence, None, intended)
+        return Answer(evidence.said.status, head.headers, body)
+
+    async def refuse(
+        self,
+        statement: QueryStatement,
+        error: MeshError,
+        *,
+        started: float,
+        certificate_serial: str,
+        status: int | None = None,
+    ) -> None:
+        """Record an attempt that was refused before anything was carried; `statement` holds what is known of it.
+
+        Args:
+            status: What the caller was told, if it is not the error's own; 0 if nothing could be told.
+
+        Raises:
+            LogUnavailableError: The refusal could not be recorded.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        record = Record(
+            certificate_serial=certificate_serial,
+            code=error.code,
+            duration_us=int((time.perf_counter() - started) * 1e6),
+            ended_at=self._time_text(now_ms),
+            id=statement.id,
+            outcome="refused",
+            query=Raw(statement_bytes(statement)),
+            rule=error.rule,
+            source=error.source,
+            status=error.status if status is None else status,
+        )
+        await self._append(record, statement, b"", now_ms, settles_intent=False)
+
+    async def _carry(self, query: Query, sealed: bytes, seal: bytes) -> tuple[AnswerHead, bytes]:
+        """Send the question, its body in parts if it is large, and fetch the answer, likewise."""
+        deadline = time.perf_counter() + query.timeout
+        body = query.body
+        parts = _part_count(len(body)) if len(body) > INLINE_BODY else 0
+        head = QueryHead(sealed, seal, query.salt, query.target, query.headers, int(query.timeout * 1000), parts)
+        try:
+            message = await self._bus.request(query.nats_subject, pack(head, b"" if parts else body), query.timeout)
+            answer, answer_body = unpack(AnswerHead, message)
+            if parts and answer.inbox and not answer.statement:
+                # The adapter that took the head waits for the parts; the answer comes as the reply to the last one.
+                message = await self._send_parts(query, answer.inbox, parts, deadline)
+                answer, answer_body = unpack(AnswerHead, message)
+            if answer.parts:
+                answer_body = await self._fetch_parts(query, answer, deadline)
+        except NoRespondersError as error:
+            raise AdapterUnavailableError(owner=query.owner) from error
+        except EnvelopeError as error:
+            raise BadAnswerError(
+                "answer-form", problem="The answer is not an envelope.", problem_zh="应答报文格式不正确。"
+            ) from error
+        return answer, answer_body
+
+    async def _send_parts(self, query: Query, inbox: str, parts: int, deadline: float) -> bytes:
+        async def send(number: int) -> bytes:
+            part = query.body[number * PART_SIZE : (number + 1) * PART_SIZE]
+            message = pack(PartHead(query.statement.id, number, False), part)
+            return await self._bus.request(inbox, message, _left(deadline, query))
+
+        for start in range(0, parts - 1, PARTS_IN_FLIGHT):
+            await asyncio.gather(*[send(number) for number in range(start, min(start + PARTS_IN_FLIGHT, parts - 1))])
+        return await send(parts - 1)
+
+    async def _fetch_parts(self, query: Query, answer: AnswerHead, deadline: float) -> bytes:
+        if answer.parts > _part_count(query.max_answer):
+            raise BadAnswerError(
+                "answer-size",
+                problem=f"The answer is larger than {query.max_answer} bytes.",
+                problem_zh=f"应答超过 {query.max_answer} 字节。",
+            )
+
+        async def fetch(number: int) -> bytes:
+            message = pack(PartHead(query.statement.id, number, True))
+            return await self._bus.request(answer.inbox, message, _left(deadline, query))
+
+        pieces: list[bytes] = []
+        for start in range(0, answer.parts, PARTS_IN_FLIGHT):
+            numbers = range(start, min(start + PARTS_IN_FLIGHT, answer.parts))
+            pieces += await asyncio.gather(*[fetch(number) for number in numbers])
+        return b"".join(pieces)
+
+    def _check(self, query: Query, sealed: bytes, head: AnswerHead, body: bytes) -> _Evidence:
+        """Return what the department said, if it was the department and if it said it to this question."""
+        try:
+            said = read_answer_statement(head.statement)
+            known = self._adapter_key(said.adapter)
+            if known is None or known[0] != query.owner:
+                raise BadAnswerError(
+                    "answer-signer",
+                    problem="The answer is not sealed by an adapter registered for the service.",
+                    problem_zh="应答不是由该服务登记的适配器签署。",
+                )
+            self._verifier.check(said.adapter, known[1], head.seal, head.statement)
+        except (EnvelopeError, SealError) as error:
+            raise BadAnswerError(
+                problem="The answer's seal does not verify.", problem_zh="应答的签名验证失败。"
+            ) from error
+        if said.id != query.statement.id or said.query_digest != hashlib.sha256(sealed).hexdigest():
+            raise BadAnswerError(
+                "answer-binding", problem="The answer belongs to another question.", problem_zh="应答与请求不对应。"
+            )
+        if said.body_digest != content_digest(query.salt, body) or said.headers_digest != content_digest(
+            query.salt, header_block(head.headers)
+        ):
+            raise BadAnswerError(
+                "answer-digest", problem="The answer is not what was sealed.", problem_zh="应答内容与签名不一致。"
+            )
+        return _Evidence(said, head.statement, head.seal)
+
+    async def _record(
+        self,
+        query: Query,
+        sealed: bytes,
+        seal: bytes | None,
+        evidence: _Evidence | None,
+        error: MeshError | None,
+        intended: bool,
+    ) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        statement = query.statement
+        record = Record(
+            answer=Raw(evidence.statement) if evidence else UNSET,
+            answer_seal=seal_text(evidence.seal) if evidence else UNSET,
+            certificate_serial=query.certificate_serial,
+            code=error.code if error else "",
+            duration_us=int((time.perf_counter() - query.started) * 1e6),
+            ended_at=self._time_text(now_ms),
+            id=statement.id,
+            outcome=outcome_of(error, carried=seal is not None),
+            query=Raw(sealed),
+            query_seal=seal_text(seal) if seal else UNSET,
+            rule=error.rule if error else "",
+            source=error.source if error else "",
+            status=error.status if error else evidence.said.status if evidence else 0,
+        )
+        await self._append(record, statement, query.salt, now_ms, settles_intent=intended)
+
+    async def _append(
+        self, record: Record, statement: QueryStatement, salt: bytes, now_ms: int, *, settles_intent: bool
+    ) -> None:
+        await self._log.append(
+            record_bytes(record),
+            exchange_id=statement.id,
+            salt=salt,
+            at_ms=now_ms,
+            client=statement.client,
+            service=statement.service,
+            outcome=record.outcome,
+            rule=record.rule,
+            settles_intent=settles_intent,
+        )
+
+
+def outcome_of(error: MeshError | None, *, carried: bool) -> Outcome:
+    """The outcome that an error means, once it is known whether anything was carried."""
+    if error is None:
+        return "answered"
+    if isinstance(error, AnswerTimeoutError | BusLostError):
+        return "unknown"
+    return "failed" if carried else "refused"
+
+
+def _part_count(size: int) -> int:
+    return -(-size // PART_SIZE)
+
+
+def _deadline_ms(query: Query) -> int:
+    return time.time_ns() // 1_000_000 + int(query.timeout * 1000)
+
+
+def _left(deadline: float, query: Query) -> float:
+    left = deadline - time.perf_counter()
+    if left <= 0:
+        raise AnswerTimeoutError(seconds=f"{query.timeout:g}")
+    return left
+
+
+_ADAPTER_ERRORS: dict[str, type[MeshError]] = {
+    error.code: error
+    for error in (
+        BackendError,
+        LogUnavailableError,
+        OverloadedError,
+        PayloadTooLargeError,
+        QuestionRefusedError,
+        UnavailableError,
+    )
+}
+
+
+def _error_from_adapter(said: AnswerStatement, query: Query) -> MeshError:
+    """The error that an adapter reported under its seal. It says which, never why: details stay in the department."""
+    if said.error == AnswerTimeoutError.code:
+        return AnswerTimeoutError(seconds=f"{query.timeout:g}")
+    kind = _ADAPTER_ERRORS.get(said.error, BackendError)
+    return kind(limit=query.max_answer)

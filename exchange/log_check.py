@@ -1,0 +1,255 @@
+"""Deriving a whole stored log again, and naming the first thing in it that was changed.
+
+Rules:
+1. Nothing stored is believed because something else stored beside it agrees: the only anchor is the log's public key.
+   Records lead to leaf hashes, these to tiles and roots, and every signed checkpoint must be the root at its size.
+2. What stands beside a record for searching must say what the record says: changed, it would hide a record from a
+   search.
+3. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
+   between two checkpoints, and cannot be placed better than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from exchange.checkpoint import NoteError, NoteVerifier, open_checkpoint
+from exchange.log_reader import LogReader, StoredEntry
+from exchange.merkle import hash_leaf, root_of
+from exchange.moments import parse_rfc3339
+from exchange.store import SignedSize
+from exchange.tiles import WIDTH, Edge, Tile
+
+_TILES_AHEAD = 64
+
+_Scalar = str | bool | Annotated[int, msgspec.Meta(gt=-(2**53), lt=2**53)]
+_decode = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar]]).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class DamagedLogError(ValueError):
+    """Something stored is not what was written.
+
+    Args:
+        where: `entry 17`, `tile 0/3`, `checkpoint 4096`, `state`.
+        problem: What is wrong with it, English.
+        problem_zh: The same in Chinese.
+        exchange_id: Of the entry, if it is one.
+    """
+
+    def __init__(self, where: str, problem: str, problem_zh: str, exchange_id: str = "") -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+        self.problem_zh = problem_zh
+        self.exchange_id = exchange_id
+
+
+@dataclass(frozen=True, slots=True)
+class LogSummary:
+    """What a check found in order."""
+
+    size: int
+    root: bytes
+    tiles: int
+    checkpoints: int
+    signed_size: int
+    """Entries under a signed checkpoint; those beyond are only as old as the checkpoint interval."""
+
+
+Progress = Callable[[int, int], None]
+"""(entries checked, entries in all)."""
+
+
+async def check_log(
+    reader: LogReader, verifiers: Sequence[NoteVerifier], progress: Progress | None = None
+) -> LogSummary:
+    """Check everything that a log holds; it may grow meanwhile.
+
+    Args:
+        verifiers: Public keys of the log.
+
+    Raises:
+        DamagedLogError: Names the first damage.
+    """
+    size, root = await reader.size()
+    check = _Check(reader, verifiers, size)
+    async for entry in reader.iter_entries(0, size):
+        await check.entry(entry)
+        if progress and not entry.seq % 1000:
+            progress(entry.seq, size)
+    summary = await check.end(root)
+    if progress:
+        progress(size, size)
+    return summary
+
+
+class _Check:
+    def __init__(self, reader: LogReader, verifiers: Sequence[NoteVerifier], size: int) -> None:
+        self._reader = reader
+        self._verifiers = verifiers
+        self._size = size
+        self._edge = Edge.empty()
+        self._hashes: list[bytes] = []
+        self._tiles = 0
+        self._stored: dict[int, dict[int, Tile]] = {}
+        self._checkpoints: AsyncIterator[SignedSize] = reader.iter_checkpoints()
+        self._next: SignedSize | None = None
+        self._begun = False
+        self._checked = 0
+        self._signed_size = 0
+        """Size of the last good checkpoint."""
+        self._last_id = ""
+
+    async def entry(self, entry: StoredEntry) -> None:
+        """Take the next entry."""
+        if not self._begun:
+            self._begun = True
+            await self._advance()
+        expected = self._edge.size + len(self._hashes)
+        if entry.seq != expected:
+            raise DamagedLogError(f"entry {expected}", "the entry is missing", "该条记录缺失")
+        _check_entry(entry)
+        self._hashes.append(entry.leaf_hash)
+        self._last_id = entry.exchange_id
+        done = entry.seq + 1
+        if not done % WIDTH or (self._next is not None and done == self._next.size):
+            await self._extend()
+
+    async def end(self, root: bytes) -> LogSummary:
+        """After the last entry: what was expected and did not come, and what is there and should not be."""
+        if not self._begun:
+            await self._advance()
+        await self._extend()
+        edge = self._edge
+        if edge.size != self._size:
+            raise DamagedLogError(f"entry {edge.size}", "the entry is missing", "该条记录缺失")
+        if edge.root != root:
+            if self._signed_size == edge.size:
+                raise DamagedLogError("state", "the stored root is not that of the entries", "存储的根哈希与记录不符")
+            raise self._between(edge.size, "the entries do not lead to the stored root", "记录与存储的根哈希不符")
+        grown, _ = await self._reader.size()
+        if self._next is not None and self._next.size > grown:
+            raise DamagedLogError(
+                f"entry {grown}",
+                f"a checkpoint of {self._next.size} entries was signed, the log ends here: entries were removed",
+                f"已签署 {self._next.size} 条记录的检查点，而日志到此为止：记录被删除",
+            )
+        if grown == self._size and await self._reader.entry_at(self._size):
+            raise DamagedLogError(f"entry {self._size}", "it lies beyond the size of the log", "超出日志长度")
+        for level in range(1, len(edge.levels) + 1):
+            complete = grown >> (8 * level)
+            if await self._reader.tiles_beyond(level - 1, complete):
+                raise DamagedLogError(f"tile {level - 1}/{complete}", "it lies beyond the log", "超出日志长度")
+        if (doubled := await self._reader.doubled()) is not None:
+            raise DamagedLogError(f"exchange {doubled}", "it has two records", "存在两条记录", doubled)
+        return LogSummary(edge.size, edge.root, self._tiles, self._checked, self._signed_size)
+
+    async def _extend(self) -> None:
+        """Append the hashes that were taken, and compare the tiles and the checkpoint that they complete."""
+        self._edge, tiles = self._edge.extended(self._hashes)
+        self._hashes = []
+        for tile in tiles:
+            await self._check_tile(tile)
+        if self._next is not None and self._next.size == self._edge.size:
+            self._check_checkpoint(self._next)
+            await self._advance()
+
+    async def _advance(self) -> None:
+        self._next = await anext(self._checkpoints, None)
+        if self._next is not None and self._next.size == 0:
+            self._check_checkpoint(self._next)
+            self._next = await anext(self._checkpoints, None)
+
+    def _check_checkpoint(self, stored: SignedSize) -> None:
+        where = f"checkpoint {stored.size}"
+        try:
+            signed = open_checkpoint(stored.note, self._verifiers)
+        except NoteError as error:
+            raise DamagedLogError(where, str(error), "签名无效或格式不正确") from error
+        if (signed.size, signed.root) != (stored.size, stored.root):
+            raise DamagedLogError(where, "its columns differ from the signed note", "字段与签名内容不符")
+        if signed.root != self._edge.root:
+            raise self._between(
+                stored.size,
+                f"the entries are not those of the checkpoint signed at {stored.size}",
+                f"记录与在 {stored.size} 条处签署的检查点不符",
+            )
+        self._checked += 1
+        self._signed_size = stored.size
+
+    def _between(self, size: int, problem: str, problem_zh: str) -> DamagedLogError:
+        first, last = self._signed_size, size - 1
+        where = f"entry {first}" if first == last else f"entries {first} to {last}"
+        return DamagedLogError(where, problem, problem_zh, self._last_id if first == last else "")
+
+    async def _check_tile(self, tile: Tile) -> None:
+        stored = await self._stored_tile(tile.level, tile.number)
+        where = f"tile {tile.level}/{tile.number}"
+        self._tiles += 1
+        if stored is None:
+            raise DamagedLogError(where, "the tile is missing", "该数据块缺失")
+        if stored.hashes == tile.hashes and stored.root == tile.root:
+            return
+        own_root = root_of([stored.hashes[at : at + 32] for at in range(0, len(stored.hashes), 32)])
+        if tile.level or own_root != stored.root:
+            raise DamagedLogError(where, "the tile is not that of the entries", "数据块与记录不符")
+        slot = next(
+            at for at in range(WIDTH) if stored.hashes[32 * at : 32 * at + 32] != tile.hashes[32 * at : 32 * at + 32]
+        )
+        seq = tile.number * WIDTH + slot
+        entry = await self._reader.entry_at(seq)
+        raise DamagedLogError(
+            f"entry {seq}",
+            "it is not the one that its tile was made from: record and hash were changed together",
+            "与生成数据块时的记录不符：记录及其哈希被一并改动",
+            entry.exchange_id if entry else "",
+        )
+
+    async def _stored_tile(self, level: int, number: int) -> Tile | None:
+        ahead = self._stored.setdefault(level, {})
+        if number not in ahead:
+            ahead.clear()
+            ahead.update(await self._reader.stored_tiles(level, number, _TILES_AHEAD))
+        return ahead.pop(number, None)
+
+
+def _check_entry(entry: StoredEntry) -> None:
+    """Return if a row says what its record says, and the record has one reading; raises DamagedLogError."""
+    problem = None
+    if hash_leaf(entry.leaf) != entry.leaf_hash:
+        problem = "its bytes do not have its hash: it was changed", "内容与哈希不符：记录被改动"
+    else:
+        try:
+            record = _decode(entry.leaf)
+        except msgspec.MsgspecError:
+            problem = "it is not a record", "不是有效的记录"
+        else:
+            if _encode(record) != entry.leaf:
+                problem = "it is not in canonical form", "不是规范格式"
+            elif not _columns_agree(entry, record):
+                problem = "what is stored for searching differs from the record", "检索字段与记录内容不符"
+    if problem:
+        raise DamagedLogError(f"entry {entry.seq}", *problem, entry.exchange_id)
+
+
+def _columns_agree(entry: StoredEntry, record: dict[str, str | bool | int | dict[str, str | bool | int]]) -> bool:
+    query, ended_at = record.get("query"), record.get("ended_at")
+    if not isinstance(query, dict) or not isinstance(ended_at, str):
+        return False
+    try:
+        at_ms = parse_rfc3339(ended_at)
+    except ValueError:
+        return False
+    return (entry.exchange_id, entry.outcome, entry.rule, entry.at_ms, entry.client, entry.service) == (
+        record.get("id"),
+        record.get("outcome"),
+        record.get("rule"),
+        at_ms,
+        query.get("client", ""),
+        query.get("service", ""),
+    )

@@ -1,0 +1,264 @@
+"""Reading the exchange log: for auditors, receipts and checks. In the gateway or a command, never in the writer.
+
+Rules:
+1. Pages follow the entries' numbers, newest first, from a cursor: they stay correct while the log grows, and cost the
+   same at any depth. Nothing is counted.
+2. The time of an entry is its gateway's clock, so entries are in order of time only nearly. A search by time narrows
+   the numbers by bisection, assuming clocks within an hour of each other, and then compares exactly.
+3. Every read is short: a long one would keep SQLite from ever shortening its write-ahead log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from exchange.database import reading
+from exchange.errors import InvalidRequestError
+from exchange.log_tables import certificates, checkpoints, entries, intents, state, tiles
+from exchange.store import SignedSize, first_hash
+from exchange.tiles import Tile, Wanted, consistency_proof, inclusion_proof
+
+CLOCKS_APART_MS = 3_600_000
+_CHUNK = 1000
+
+_BISECT = sa.text(
+    """
+    WITH RECURSIVE search (low, high) AS (
+        SELECT CAST(0 AS BIGINT), (SELECT size FROM log_state)
+        UNION ALL
+        SELECT CASE WHEN (SELECT at_ms FROM log_entries WHERE seq = (low + high) / 2) < :at_ms
+                    THEN (low + high) / 2 + 1 ELSE low END,
+               CASE WHEN (SELECT at_ms FROM log_entries WHERE seq = (low + high) / 2) < :at_ms
+                    THEN high ELSE (low + high) / 2 END
+        FROM search WHERE low < high
+    )
+    SELECT max(low) FROM search
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """One entry of the log, with the columns that stand beside its bytes for searching."""
+
+    seq: int
+    exchange_id: str
+    at_ms: int
+    client: str
+    service: str
+    outcome: str
+    rule: str
+    leaf_hash: bytes
+    salt: bytes | None
+    """None once it was erased."""
+    leaf: bytes
+    """The record's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIntent:
+    """A query that was about to be carried and has no record yet."""
+
+    exchange_id: str
+    gateway: str
+    boot: str
+    at_ms: int
+    deadline_ms: int
+    salt: bytes | None
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """What entries to look for; empty and None mean any."""
+
+    client: str = ""
+    owner: str = ""
+    """The subsystem that offers the service."""
+    service: str = ""
+    outcome: str = ""
+    rule: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    """Exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries, newest first, and where to go on; None if there are no more."""
+
+    entries: tuple[StoredEntry, ...]
+    next_cursor: str | None
+
+
+class LogReader:
+    """Reads one log. Any number of tasks may use it at once."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def size(self) -> tuple[int, bytes]:
+        """Number of entries and root of the tree, as stored."""
+        async with reading(self._engine) as connection:
+            row = (await connection.execute(sa.select(state.c.size, state.c.root))).one()
+        return row.size, row.root
+
+    async def entry(self, exchange_id: str) -> StoredEntry | None:
+        """The one record of an exchange."""
+        async with reading(self._engine) as connection:
+            row = (await connection.execute(sa.select(entries).where(entries.c.exchange_id == exchange_id))).first()
+        return StoredEntry(*row) if row else None
+
+    async def entry_at(self, seq: int) -> StoredEntry | None:
+        """The entry with a number."""
+        async with reading(self._engine) as connection:
+            row = (await connection.execute(sa.select(entries).where(entries.c.seq == seq))).first()
+        return StoredEntry(*row) if row else None
+
+    async def page(self, wanted: EntryFilter | None = None, *, cursor: str | None = None, limit: int = 50) -> Page:
+        """Up to `limit` entries, newest first.
+
+        Args:
+            cursor: `next_cursor` of the page before.
+
+        Raises:
+            InvalidRequestError: The cursor is none of ours.
+        """
+        wanted = wanted or EntryFilter()
+        query = sa.select(entries).order_by(entries.c.seq.desc()).limit(limit + 1)
+        if cursor is not None:
+            if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+                raise InvalidRequestError(
+                    "cursor", problem="The cursor is not one that was given out.", problem_zh="游标无效。"
+                )
+            query = query.where(entries.c.seq < int(cursor))
+        for column in ("client", "service", "outcome", "rule"):
+            if value := getattr(wanted, column):
+                query = query.where(entries.c[column] == value)
+        if wanted.owner:
+            # All that begins with `owner/`; the character after `/` is `0`.
+            query = query.where(entries.c.service >= wanted.owner + "/", entries.c.service < wanted.owner + "0")
+        async with reading(self._engine) as connection:
+            if wanted.since_ms is not None:
+                low = await self._first_at(connection, wanted.since_ms - CLOCKS_APART_MS)
+                query = query.where(entries.c.seq >= low, entries.c.at_ms >= wanted.since_ms)
+            if wanted.until_ms is not None:
+                high = await self._first_at(connection, wanted.until_ms + CLOCKS_APART_MS)
+                query = query.where(entries.c.seq < high, entries.c.at_ms < wanted.until_ms)
+            rows = (await connection.execute(query)).all()
+        found = tuple([StoredEntry(*row) for row in rows[:limit]])
+        return Page(found, str(found[-1].seq) if len(rows) > limit else None)
+
+    async def _first_at(self, connection: AsyncConnection, at_ms: int) -> int:
+        """Number of the first entry at or after an instant, if entries were in order of time."""
+        return int((await connection.execute(_BISECT, {"at_ms": at_ms})).scalar_one())
+
+    async def iter_entries(self, first: int = 0, last: int | None = None) -> AsyncIterator[StoredEntry]:
+        """Entries number `first` up to, not including, `last` in order; to the end if `last` is None."""
+        while last is None or first < last:
+            query = sa.select(entries).where(entries.c.seq >= first).order_by(entries.c.seq).limit(_CHUNK)
+            if last is not None:
+                query = query.where(entries.c.seq < last)
+            async with reading(self._engine) as connection:
+                rows = (await connection.execute(query)).all()
+            for row in rows:
+                yield StoredEntry(*row)
+            if len(rows) < _CHUNK:
+                return
+            first = rows[-1].seq + 1
+
+    async def inclusion(self, seq: int, size: int) -> list[bytes]:
+        """Inclusion proof of an entry in the tree of the first `size` entries; raises ProofError outside it."""
+        return await inclusion_proof(self, seq, size)
+
+    async def consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        """Proof that the log of `new_size` entries begins with that of `old_size`; raises ProofError."""
+        return await consistency_proof(self, old_size, new_size)
+
+    async def latest_checkpoint(self) -> SignedSize | None:
+        """The stored checkpoint of the largest tree."""
+        query = sa.select(checkpoints.c.size, checkpoints.c.root, checkpoints.c.note)
+        async with reading(self._engine) as connection:
+            row = (await connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1))).first()
+        return SignedSize(*row) if row else None
+
+    async def iter_checkpoints(self) -> AsyncIterator[SignedSize]:
+        """All checkpoints, by size."""
+        after = -1
+        while True:
+            query = sa.select(checkpoints.c.size, checkpoints.c.root, checkpoints.c.note)
+            query = query.where(checkpoints.c.size > after).order_by(checkpoints.c.size).limit(_CHUNK)
+            async with reading(self._engine) as connection:
+                rows = (await connection.execute(query)).all()
+            for row in rows:
+                yield SignedSize(*row)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1].size
+
+    async def certificate(self, fingerprint: str) -> bytes | None:
+        """DER of a certificate that stands in some record."""
+        query = sa.select(certificates.c.der).where(certificates.c.fingerprint == fingerprint)
+        async with reading(self._engine) as connection:
+            row = (await connection.execute(query)).first()
+        return bytes(row.der) if row else None
+
+    async def certificates(self) -> list[bytes]:
+        """DER of all certificates that were seen; few, since each stands here once."""
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(sa.select(certificates.c.der))).all()
+        return [row.der for row in rows]
+
+    async def intents(self, gateway: str | None = None) -> list[StoredIntent]:
+        """Open intents, of one gateway or of all."""
+        query = sa.select(*[intents.c[name] for name in StoredIntent.__slots__])
+        if gateway is not None:
+            query = query.where(intents.c.gateway == gateway)
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(query)).all()
+        return [StoredIntent(*row) for row in rows]
+
+    async def doubled(self) -> str | None:
+        """An exchange with more than one record, if an index was removed to allow it."""
+        query = sa.select(entries.c.exchange_id).group_by(entries.c.exchange_id).having(sa.func.count() > 1).limit(1)
+        async with reading(self._engine) as connection:
+            return (await connection.execute(query)).scalar()
+
+    async def stored_tiles(self, level: int, first: int, count: int) -> dict[int, Tile]:
+        """The complete tiles of a level with numbers from `first` on, `count` at most."""
+        query = sa.select(tiles).where(tiles.c.level == level, tiles.c.number >= first, tiles.c.number < first + count)
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(query)).all()
+        return {row.number: Tile(*row) for row in rows}
+
+    async def tiles_beyond(self, level: int, number: int) -> int:
+        """How many tiles of a level have this number or a larger one."""
+        query = sa.select(sa.func.count()).where(tiles.c.level == level, tiles.c.number >= number)
+        async with reading(self._engine) as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def tiles(self, wanted: Sequence[Wanted]) -> list[bytes]:
+        """Hashes of tiles; an unfinished one is put together from what lies below (`exchange.tiles.TileReader`)."""
+        keys = sa.tuple_(tiles.c.level, tiles.c.number).in_([(tile.level, tile.number) for tile in wanted])
+        async with reading(self._engine) as connection:
+            rows = await connection.execute(sa.select(tiles.c.level, tiles.c.number, tiles.c.hashes).where(keys))
+            complete = {(row.level, row.number): row.hashes for row in rows}
+            return [
+                complete.get((tile.level, tile.number)) or await self._unfinished(connection, tile) for tile in wanted
+            ]
+
+    async def _unfinished(self, connection: AsyncConnection, tile: Wanted) -> bytes:
+        first = first_hash(tile)
+        if tile.level:
+            query = sa.select(tiles.c.root).where(
+                tiles.c.level == tile.level - 1, tiles.c.number >= first, tiles.c.number < first + tile.width
+            )
+            query = query.order_by(tiles.c.number)
+        else:
+            query = sa.select(entries.c.leaf_hash).where(entries.c.seq >= first, entries.c.seq < first + tile.width)
+            query = query.order_by(entries.c.seq)
+        return b"".join((await connection.execute(query)).scalars())

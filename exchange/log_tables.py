@@ -1,0 +1,82 @@
+"""Tables of the exchange log. The writer (`exchange.store`) fills them, `exchange.log_reader` reads them.
+
+Rules:
+1. Beside its primary key the hot table has two indexes and no more: each costs as much as the row itself.
+2. Identifiers compare byte by byte on both databases, so that a prefix is a range.
+3. Rows of entries, tiles and checkpoints are never changed, but for `salt`: setting it to null unlinks the digests of
+   an entry from whatever was exchanged, and breaks no proof.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+# "C" makes PostgreSQL compare bytes, as SQLite does.
+_Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+# On SQLite only INTEGER PRIMARY KEY is the row's own number.
+_Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+entries = sa.Table(
+    "log_entries",
+    metadata,
+    sa.Column("seq", _Number, primary_key=True, autoincrement=False),
+    sa.Column("exchange_id", _Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("client", _Text, nullable=False),
+    sa.Column("service", _Text, nullable=False),
+    sa.Column("outcome", _Text, nullable=False),
+    sa.Column("rule", _Text, nullable=False),
+    sa.Column("leaf_hash", sa.LargeBinary, nullable=False),
+    sa.Column("salt", sa.LargeBinary),
+    sa.Column("leaf", sa.LargeBinary, nullable=False),
+    sa.Index("log_entries_exchange_id", "exchange_id", unique=True),
+    sa.Index("log_entries_client", "client", "seq"),
+)
+
+tiles = sa.Table(
+    "log_tiles",
+    metadata,
+    sa.Column("level", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+
+state = sa.Table(
+    "log_state",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+)
+
+checkpoints = sa.Table(
+    "log_checkpoints",
+    metadata,
+    sa.Column("size", _Number, primary_key=True, autoincrement=False),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+intents = sa.Table(
+    "log_intents",
+    metadata,
+    sa.Column("exchange_id", _Text, primary_key=True),
+    sa.Column("gateway", _Text, nullable=False),
+    sa.Column("boot", _Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("deadline_ms", sa.BigInteger, nullable=False),
+    sa.Column("salt", sa.LargeBinary),
+    sa.Column("record", sa.LargeBinary, nullable=False),
+)
+
+certificates = sa.Table(
+    "log_certificates",
+    metadata,
+    sa.Column("fingerprint", _Text, primary_key=True),
+    sa.Column("der", sa.LargeBinary, nullable=False),
+    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
+)

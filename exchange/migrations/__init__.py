@@ -1,0 +1,1 @@
+"""Migrations of the exchange log's tables, run by `exchange.database.upgrade`."""

@@ -1,0 +1,66 @@
+"""The record of one attempt: the leaf of the log, whatever became of the attempt.
+
+Rules:
+1. Exactly one record per attempt: answered, refused (we said no before anything was carried), failed (carried, and no
+   usable answer came) or unknown (whether the department acted cannot be known from here).
+2. The statements stand in it byte for byte as they were sealed, so a seal is checked against the record itself.
+3. RFC 8785 JSON: fields in alphabetical order, strings and integers below 2^53. Never a body, a path or a number of a person.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+Outcome = Literal["answered", "refused", "failed", "unknown"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One terminal record. `query` and `answer` are the statements' canonical bytes."""
+
+    answer: Raw | UnsetType = UNSET
+    answer_seal: str | UnsetType = UNSET
+    certificate_serial: str = ""
+    """Serial number of the caller's certificate, hex."""
+    code: str = ""
+    """Code of the error given to the caller; empty if answered."""
+    duration_us: int
+    """From the end of the request head to the writing of this record."""
+    ended_at: str
+    id: str
+    outcome: Outcome
+    query: Raw
+    query_seal: str | UnsetType = UNSET
+    """Absent if nothing was carried."""
+    rule: str = ""
+    """The rule that refused; empty if answered."""
+    source: str = ""
+    """Where an error arose: gateway, bus, adapter, backend."""
+    status: int
+    """HTTP status given to the caller; 0 if nobody waited any more."""
+    v: int = 1
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Record).decode
+
+
+def record_bytes(record: Record) -> bytes:
+    """The canonical bytes: what is stored, and what the leaf hash is of."""
+    return _encode(record)
+
+
+def read_record(data: bytes) -> Record:
+    """Parse a record; raises ValueError if it is none."""
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        raise ValueError("not a record") from error
+
+
+def seal_text(seal: bytes) -> str:
+    """A seal as it stands in a record: base64."""
+    return b64encode(seal).decode()

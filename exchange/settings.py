@@ -1,0 +1,49 @@
+"""Everything an operator can set for a gateway: read once by the entry point, then passed on as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one gateway, from the environment (prefix `DATONG_`). Times are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="DATONG_", frozen=True, extra="ignore")
+
+    # Who we are and whom we trust. No defaults: no CA, no start.
+    trust_anchors: Path = Field(description="PEM bundle of accepted CAs for callers, adapters and the bus.")
+    server_certificate: Path = Field(description="PEM chain of the HTTPS server certificate.")
+    server_key: Path = Field(description="PEM key of the HTTPS server certificate.")
+    gateway_certificate: Path = Field(description="PEM certificate whose key seals requests; also its identity on the bus.")
+    gateway_key: Path = Field(description="PEM key of the gateway certificate.")
+    log_key: Path = Field(description="Note signer key (C2SP signed note, Ed25519) for checkpoints of the exchange log.")
+    subject_key: Path = Field(description="File of 32 random bytes: the key of the hash kept for Datong-Subject.")
+
+    # Where things are.
+    gateway_name: str = Field(
+        "", description="Name of this gateway process, unlike any other at the same log; default: its certificate's URI."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8443, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
+    public_url: str = Field("", description="How callers reach this gateway, for links; default https://host:port.")
+    bus_url: str = Field("tls://127.0.0.1:4222", description="NATS servers, comma-separated.")
+    registry_database: str = Field("sqlite:///datong-data/registry.db", description="Database URL of the registry.")
+    log_database: str = Field("sqlite:///datong-data/log.db", description="Database URL of the exchange log.")
+
+    # Limits.
+    max_body: int = Field(64 << 20, gt=0, description="Largest request body of any service; a service may set less.")
+    max_head: int = Field(16 << 10, gt=0, description="Largest request head; beyond it 431.")
+    max_header_lines: int = Field(64, gt=0, description="Most header lines; beyond it 431.")
+    head_timeout: float = Field(10.0, gt=0, description="A request head not complete by then is refused and closed.")
+    body_timeout: float = Field(60.0, gt=0, description="A request body not complete by then is refused.")
+    idle_timeout: float = Field(75.0, gt=0, description="An idle connection is closed after this time.")
+    max_in_progress: int = Field(512, gt=0, description="Requests in progress at once; beyond it 503.")
+    max_in_progress_per_client: int = Field(512, gt=0, description="The same, for one client subsystem.")
+    registry_poll: float = Field(0.25, gt=0, description="How often the registry is asked for changes.")
+    registry_max_age: float = Field(30.0, gt=0, description="A registry not confirmed for so long refuses everything.")
+    checkpoint_interval: float = Field(1.0, gt=0, description="A record is under a signed checkpoint within this time.")
+    recovery_grace: float = Field(5.0, ge=0, description="After its deadline plus this, an open intent becomes unknown.")
+    ready_file: Path | None = Field(None, description="Written with the address when the gateway accepts requests.")

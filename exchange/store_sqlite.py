@@ -1,0 +1,229 @@
+"""The log in an SQLite file.
+
+Rules:
+1. WAL with synchronous=FULL: a commit returns when the bytes are on disk.
+2. Calls block. They run in the log writer's own process, where nothing else waits; what arrives meanwhile is the next
+   batch.
+3. Several writers take turns by a lock on a file beside the database: SQLite itself makes them poll, which starves
+   some.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from exchange.store import (
+    Batch,
+    CorruptLogError,
+    DuplicateRecordError,
+    Sign,
+    SignedSize,
+    StoreError,
+    caught_up,
+    edge_of,
+    edge_ranges,
+    first_hash,
+)
+from exchange.tiles import Edge, Wanted
+
+_BUSY_MS = 2000
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "cache_size=-65536",
+    # 8 MB: pages that change with every batch are copied to the database once for many batches; no copy takes long.
+    "wal_autocheckpoint=1000",
+    "journal_size_limit=67108864",
+    f"busy_timeout={_BUSY_MS}",
+)
+_INSERT_ENTRY = (
+    "INSERT INTO log_entries (seq, leaf_hash, exchange_id, at_ms, client, service, outcome, rule, salt, leaf)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_INTENT = (
+    "INSERT INTO log_intents (gateway, boot, exchange_id, at_ms, deadline_ms, salt, record)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_INSERT_CERTIFICATE = (
+    "INSERT INTO log_certificates (fingerprint, der, first_seen_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+def create_file(path: Path) -> None:
+    """Make an empty database with pages that hold three records, not one and a gap; nothing happens if there is one."""
+    if not path.exists():
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA page_size=8192")
+            db.execute("PRAGMA journal_mode=WAL")
+
+
+class SqliteStore:
+    """`LogStore` on SQLite."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._connection: sqlite3.Connection | None = None
+        self._lock = -1
+
+    async def load(self) -> Edge:
+        with self._failing() as db:
+            db.execute("BEGIN")
+            size, root = self._state(db)
+            (last,) = db.execute("SELECT max(seq) FROM log_entries").fetchone()
+            leaves, *above = edge_ranges(size)
+            rows = db.execute(
+                "SELECT leaf_hash, leaf FROM log_entries WHERE seq >= ? AND seq < ? ORDER BY seq",
+                (leaves.start, leaves.stop),
+            ).fetchall()
+            roots = [self._tile_roots(db, level, numbers) for level, numbers in enumerate(above)]
+            db.execute("COMMIT")
+        return edge_of(size, root, last, rows, roots)
+
+    async def append(self, edge: Edge, batch: Batch) -> Edge:
+        hashes = batch.leaf_hashes()
+        with self._writing() as db:
+            edge = self._catch_up(db, edge)
+            grown, tiles = edge.extended(hashes)
+            rows = [
+                (seq, hashed, *entry)
+                for seq, hashed, entry in zip(range(edge.size, grown.size), hashes, batch.entries, strict=True)
+            ]
+            try:
+                db.executemany(_INSERT_ENTRY, rows)
+            except sqlite3.IntegrityError as error:
+                raise DuplicateRecordError(self._duplicates(db, batch)) from error
+            if tiles:
+                db.executemany("INSERT INTO log_tiles (level, number, root, hashes) VALUES (?, ?, ?, ?)", tiles)
+            if batch.settled:
+                db.executemany("DELETE FROM log_intents WHERE exchange_id = ?", [(one,) for one in batch.settled])
+            if batch.intents:
+                who = (batch.gateway, batch.boot)
+                db.executemany(_INSERT_INTENT, [(*who, *intent) for intent in batch.intents])
+            if batch.certificates:
+                db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
+            db.execute("UPDATE log_state SET size = ?, root = ?", (grown.size, grown.root))
+        return grown
+
+    async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:
+        with self._writing() as db:
+            edge = self._catch_up(db, edge)
+            newest = self._newest_checkpoint(db)
+            if newest and newest.size == edge.size and newest.root == edge.root:
+                return edge, newest.note
+            note = sign(edge.size, edge.root)
+            db.execute(
+                "INSERT INTO log_checkpoints (size, root, at_ms, note) VALUES (?, ?, ?, ?)",
+                (edge.size, edge.root, at_ms, note),
+            )
+        return edge, note
+
+    async def newest_checkpoint(self) -> SignedSize | None:
+        with self._failing() as db:
+            return self._newest_checkpoint(db)
+
+    async def tiles(self, wanted: Sequence[Wanted]) -> list[bytes]:
+        with self._failing() as db:
+            return [self._tile(db, tile) for tile in wanted]
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            # "rw": a log that is not there is an error, never a fresh one.
+            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            self._connection = connection
+            self._lock = os.open(f"{self._path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._connection
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[sqlite3.Connection]:
+        """The connection; when the database fails it is given up, because what it believes to know may be wrong."""
+        try:
+            yield self._open()
+        except (sqlite3.Error, OSError) as error:
+            self._give_up()
+            raise StoreError(str(error)) from error
+
+    def _give_up(self) -> None:
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                connection.close()
+        except sqlite3.Error:
+            pass  # it is gone either way, and the first error is the one to tell
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._failing() as db:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                    db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _state(self, db: sqlite3.Connection) -> tuple[int, bytes]:
+        row = db.execute("SELECT size, root FROM log_state").fetchone()
+        if row is None:
+            raise CorruptLogError("the row that holds the size of the log is missing")
+        size, root = row
+        return size, root
+
+    def _catch_up(self, db: sqlite3.Connection, edge: Edge) -> Edge:
+        size, root = self._state(db)
+        if size == edge.size:
+            return edge
+        rows = db.execute("SELECT leaf_hash FROM log_entries WHERE seq >= ? ORDER BY seq", (edge.size,)).fetchall()
+        return caught_up(edge, size, root, [leaf_hash for (leaf_hash,) in rows])
+
+    def _duplicates(self, db: sqlite3.Connection, batch: Batch) -> set[str]:
+        db.execute("ROLLBACK")
+        ids = [entry[0] for entry in batch.entries]
+        query = "SELECT 1 FROM log_entries WHERE exchange_id = ?"
+        known = {one for one in ids if db.execute(query, (one,)).fetchone()}
+        if not known and len(set(ids)) == len(ids):
+            raise CorruptLogError("there are entries beyond the size that the log says it has")
+        return known
+
+    def _newest_checkpoint(self, db: sqlite3.Connection) -> SignedSize | None:
+        row = db.execute("SELECT size, root, note FROM log_checkpoints ORDER BY size DESC LIMIT 1").fetchone()
+        return SignedSize(*row) if row else None
+
+    def _tile(self, db: sqlite3.Connection, tile: Wanted) -> bytes:
+        query = "SELECT hashes FROM log_tiles WHERE level = ? AND number = ?"
+        row = db.execute(query, (tile.level, tile.number)).fetchone()
+        if row:
+            hashes: bytes = row[0]
+            return hashes
+        numbers = range(first_hash(tile), first_hash(tile) + tile.width)
+        if tile.level:
+            return b"".join(self._tile_roots(db, tile.level - 1, numbers))
+        query = "SELECT leaf_hash FROM log_entries WHERE seq >= ? AND seq < ? ORDER BY seq"
+        return b"".join([leaf_hash for (leaf_hash,) in db.execute(query, (numbers.start, numbers.stop))])
+
+    def _tile_roots(self, db: sqlite3.Connection, level: int, numbers: range) -> list[bytes]:
+        query = "SELECT root FROM log_tiles WHERE level = ? AND number >= ? AND number < ? ORDER BY number"
+        return [root for (root,) in db.execute(query, (level, numbers.start, numbers.stop))]
