@@ -1,0 +1,1 @@
+"""Schema changes of the registry, in order. Applied by `exchange.upgrade`."""

@@ -1,0 +1,190 @@
+"""Records to rows and back, and loading what changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from exchange import member_of
+from registry import tables
+from registry.records import (
+    Certificate,
+    Change,
+    Grant,
+    Member,
+    Operation,
+    OperationEntry,
+    Rows,
+    Service,
+    Subsystem,
+)
+
+Row = sa.RowMapping
+_BATCH = 500
+
+
+def member_row(member: Member) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "name": member.name,
+        "name_en": member.name_en,
+        "check_exception": member.check_exception,
+    }
+
+
+def member_of_row(row: Row) -> Member:
+    return Member(id=row["id"], name=row["name"], name_en=row["name_en"], check_exception=row["check_exception"])
+
+
+def subsystem_row(subsystem: Subsystem) -> dict[str, Any]:
+    return {
+        "id": subsystem.id,
+        "member": member_of(subsystem.id),
+        "name": subsystem.name,
+        "name_en": subsystem.name_en,
+        "roles": sorted(set(subsystem.roles)),
+        "state": "active" if subsystem.active else "suspended",
+    }
+
+
+def subsystem_of_row(row: Row) -> Subsystem:
+    return Subsystem(
+        id=row["id"],
+        name=row["name"],
+        name_en=row["name_en"],
+        roles=tuple(row["roles"]),
+        active=row["state"] == "active",
+    )
+
+
+def service_row(service: Service) -> dict[str, Any]:
+    return {
+        "id": service.id,
+        "subsystem": service.owner,
+        "title_zh": service.title_zh,
+        "title_en": service.title_en,
+        "timeout_ms": round(service.timeout * 1000),
+        "max_request_bytes": service.max_request_bytes,
+        "max_answer_bytes": service.max_answer_bytes,
+        "state": "open" if service.open else "disabled",
+        "notice": service.notice,
+    }
+
+
+def service_of_row(row: Row) -> Service:
+    return Service(
+        id=row["id"],
+        title_zh=row["title_zh"],
+        title_en=row["title_en"],
+        timeout=row["timeout_ms"] / 1000,
+        max_request_bytes=row["max_request_bytes"],
+        max_answer_bytes=row["max_answer_bytes"],
+        open=row["state"] == "open",
+        notice=row["notice"],
+    )
+
+
+def operation_of_row(row: Row) -> OperationEntry:
+    operation = Operation(method=row["method"], path=row["path"], safe=row["safe"])
+    return OperationEntry(service=row["service"], operation=operation, active=row["state"] == "active")
+
+
+def grant_row(grant: Grant) -> dict[str, Any]:
+    return {
+        "id": grant.id,
+        "client": grant.client,
+        "service": grant.service,
+        "method": grant.method,
+        "path": grant.path,
+        "purposes": sorted(set(grant.purposes)),
+        "valid_from": grant.valid_from,
+        "valid_to": grant.valid_to,
+        "reason": grant.reason,
+        "decided_by": grant.decided_by,
+        "state": "active" if grant.active else "revoked",
+        "revoked_at": grant.revoked_at,
+        "revocation_reason": grant.revocation_reason,
+    }
+
+
+def grant_of_row(row: Row) -> Grant:
+    return Grant(
+        id=row["id"],
+        client=row["client"],
+        service=row["service"],
+        method=row["method"],
+        path=row["path"],
+        purposes=tuple(row["purposes"]),
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+        reason=row["reason"],
+        decided_by=row["decided_by"],
+        active=row["state"] == "active",
+        revoked_at=row["revoked_at"],
+        revocation_reason=row["revocation_reason"],
+        version=row["version"],
+    )
+
+
+def certificate_row(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "fingerprint": certificate.fingerprint,
+        "subsystem": certificate.subsystem,
+        "der": certificate.der,
+        "use": certificate.use,
+        "state": "active" if certificate.active else "revoked",
+    }
+
+
+def certificate_of_row(row: Row) -> Certificate:
+    return Certificate(
+        fingerprint=row["fingerprint"],
+        subsystem=row["subsystem"],
+        der=row["der"],
+        use=row["use"],
+        active=row["state"] == "active",
+    )
+
+
+def change_of_row(row: Row) -> Change:
+    return Change(
+        version=row["version"],
+        at=row["at"],
+        by=row["by"],
+        why=row["why"],
+        action=row["action"],
+        target=row["target"],
+        before=row["before"],
+        after=row["after"],
+    )
+
+
+async def load_version(connection: AsyncConnection) -> int:
+    """The version of the registry now."""
+    return int((await connection.execute(sa.select(tables.registry_version.c.version))).scalar_one())
+
+
+async def load_rows(connection: AsyncConnection, since: int) -> Rows:
+    """What changed after version `since`; all of it for 0. The connection must see one state (`reading`)."""
+    version = await load_version(connection)
+    return Rows(
+        version=version,
+        members=tuple([member_of_row(row) async for row in _changed(connection, tables.members, since)]),
+        subsystems=tuple([subsystem_of_row(row) async for row in _changed(connection, tables.subsystems, since)]),
+        services=tuple([service_of_row(row) async for row in _changed(connection, tables.services, since)]),
+        operations=tuple([operation_of_row(row) async for row in _changed(connection, tables.operations, since)]),
+        grants=tuple([grant_of_row(row) async for row in _changed(connection, tables.grants, since)]),
+        certificates=tuple([certificate_of_row(row) async for row in _changed(connection, tables.certificates, since)]),
+    )
+
+
+async def _changed(connection: AsyncConnection, table: sa.Table, since: int) -> AsyncIterator[Row]:
+    query = sa.select(table).where(table.c.version > since).order_by(table.c.version)
+    # In batches: a registry of many grants must not hold up a loop that serves requests meanwhile.
+    async with connection.stream(query) as result:
+        async for batch in result.mappings().partitions(_BATCH):
+            for row in batch:
+                yield row

@@ -1,0 +1,211 @@
+"""Seeds: a readable TOML file that says who exists and who may ask for what; `example_seed.toml` explains the format.
+
+Rules:
+1. A seed only adds what is missing, and may be applied at every start: what was changed since (a grant revoked, a
+   service closed, a title corrected) stays changed, and is listed as differing.
+2. Unknown keys, wrong types and missing keys are refused with the line and the key; then nothing is registered.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from exchange import ConflictError, MemberId, MeshError, ServiceId, SubsystemId, UnprocessableError
+from registry import records, rules, validity
+from registry.changes import Changes
+from registry.records import DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_TIMEOUT, Change, Role
+from registry.toml_lines import Location, line_of, written
+
+_Outcome = Literal["added", "unchanged", "differing"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class SeedOperation(_Model):
+    method: str
+    path: str
+    safe: bool | None = None
+
+
+class SeedService(_Model):
+    code: str
+    title_zh: str
+    title_en: str = ""
+    timeout_ms: int = round(DEFAULT_TIMEOUT * 1000)
+    max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
+    max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES
+    operations: list[SeedOperation]
+
+    async def register(self, identifier: ServiceId, change: Changes) -> _Outcome:
+        rules.check_service_id(identifier)
+        service = records.Service(
+            id=identifier,
+            title_zh=self.title_zh,
+            title_en=self.title_en,
+            timeout=self.timeout_ms / 1000,
+            max_request_bytes=self.max_request_bytes,
+            max_answer_bytes=self.max_answer_bytes,
+            operations=tuple(records.Operation.of(each.method, each.path, each.safe) for each in self.operations),
+        )
+        return await _outcome(change.add_service(service))
+
+
+class SeedSubsystem(_Model):
+    code: str
+    name: str
+    name_en: str = ""
+    roles: list[Role] = Field(default_factory=list)
+    services: list[SeedService] = Field(default_factory=list)
+
+    async def register(self, identifier: SubsystemId, change: Changes) -> _Outcome:
+        subsystem = records.Subsystem(id=identifier, name=self.name, name_en=self.name_en, roles=tuple(self.roles))
+        return await _outcome(change.add_subsystem(subsystem))
+
+
+class SeedMember(_Model):
+    id: str
+    name: str
+    name_en: str = ""
+    check_exception: str = ""
+    subsystems: list[SeedSubsystem] = Field(default_factory=list)
+
+    async def register(self, change: Changes) -> _Outcome:
+        member = records.Member(
+            id=MemberId(self.id), name=self.name, name_en=self.name_en, check_exception=self.check_exception
+        )
+        return await _outcome(change.add_member(member))
+
+
+class SeedGrant(_Model):
+    id: str
+    client: str
+    service: str
+    method: str = "*"
+    path: str = "**"
+    purposes: list[str]
+    valid_from: datetime | date
+    valid_to: datetime | date
+    reason: str
+    decided_by: str
+
+    async def register(self, change: Changes) -> _Outcome:
+        grant = records.Grant(
+            id=self.id,
+            client=SubsystemId(self.client),
+            service=ServiceId(self.service),
+            method=self.method,
+            path=self.path,
+            purposes=tuple(self.purposes),
+            valid_from=validity.begins(self.valid_from),
+            valid_to=validity.ends(self.valid_to),
+            reason=self.reason,
+            decided_by=self.decided_by,
+        )
+        return await _outcome(change.add_grant(grant))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedReport:
+    """What applying a seed did, by identifier."""
+
+    added: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    differing: tuple[str, ...]
+    """Registered with other content than the seed has, and left as registered."""
+
+
+class Seed(_Model):
+    """Members with their subsystems and services, and grants."""
+
+    members: list[SeedMember] = Field(default_factory=list)
+    grants: list[SeedGrant] = Field(default_factory=list)
+
+    _source: tuple[str, str] = PrivateAttr(("", ""))  # name and text of the file, to name lines in errors
+
+    async def apply(self, change: Changes) -> SeedReport:
+        """Register what is missing.
+
+        Raises:
+            UnprocessableError: An entry breaks a rule; the message names it, and the transaction is to be rolled back.
+        """
+        outcomes: dict[str, _Outcome] = {}
+        for location, identifier, entry in self._entries():
+            try:
+                outcomes[identifier] = await entry(change)
+            except MeshError as error:
+                zh = error.detail_in("zh")
+                raise _located(self._source, location, error.rule, error.detail_in("en"), zh) from error
+            except ValueError as error:  # from validity: a time without its offset
+                raise _located(self._source, location, "validity", f"{error}.", f"{error}。") from error
+        return SeedReport(
+            added=tuple(key for key, outcome in outcomes.items() if outcome == "added"),
+            unchanged=tuple(key for key, outcome in outcomes.items() if outcome == "unchanged"),
+            differing=tuple(key for key, outcome in outcomes.items() if outcome == "differing"),
+        )
+
+    def _entries(self) -> Iterator[tuple[Location, str, Callable[[Changes], Awaitable[_Outcome]]]]:
+        """Each entry with where it stands, what it is called, and how to register it, in an order that works."""
+        for i, member in enumerate(self.members):
+            yield ("members", i), member.id, member.register
+            for j, subsystem in enumerate(member.subsystems):
+                identifier = SubsystemId(f"{member.id}/{subsystem.code}")
+                yield ("members", i, "subsystems", j), identifier, partial(subsystem.register, identifier)
+                for k, service in enumerate(subsystem.services):
+                    service_id = ServiceId(f"{identifier}/{service.code}")
+                    location = ("members", i, "subsystems", j, "services", k)
+                    yield location, service_id, partial(service.register, service_id)
+        for i, grant in enumerate(self.grants):
+            yield ("grants", i), f"grant {grant.id}", grant.register
+
+
+def read_seed(path: Path) -> Seed:
+    """Return the seed in a TOML file.
+
+    Raises:
+        UnprocessableError: The file cannot be read or breaks the format; the message names the line and the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UnprocessableError(
+            "seed", problem=f"{path} cannot be read: {reason}.", problem_zh=f"无法读取 {path}：{reason}。"
+        ) from error
+    try:
+        seed = Seed.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UnprocessableError(
+            "seed", problem=f"{path.name}: {error}.", problem_zh=f"{path.name}：TOML 语法错误：{error}。"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = tuple(part for part in first["loc"] if part not in ("datetime", "date"))  # names of a union's arms
+        raise _located((path.name, text), location, "seed", f"{first['msg']}.", f"{first['msg']}。") from error
+    seed._source = (path.name, text)
+    return seed
+
+
+async def _outcome(change: Awaitable[Change | None]) -> _Outcome:
+    try:
+        return "unchanged" if await change is None else "added"
+    except ConflictError:
+        return "differing"
+
+
+def _located(source: tuple[str, str], location: Location, rule: str, problem: str, zh: str) -> UnprocessableError:
+    name, text = source
+    line = line_of(text, location) if text else None
+    where = f"{name}, line {line}: " if line else f"{name}: " if name else ""
+    where_zh = f"{name} 第 {line} 行：" if line else f"{name}：" if name else ""
+    key = written(location)
+    return UnprocessableError(rule, problem=f"{where}{key}: {problem}", problem_zh=f"{where_zh}{key}：{zh}")
