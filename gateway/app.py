@@ -1,0 +1,167 @@
+"""Joins the parts of one gateway; opens them in order, closes them in reverse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from fastapi import FastAPI
+
+from ca_auth import Authenticator, HandshakeRefusal
+from exchange import (
+    ANSWER_CONTEXT,
+    QUERY_CONTEXT,
+    Broker,
+    ExchangeLog,
+    NatsBus,
+    PublicKey,
+    Sealer,
+    SealVerifier,
+    Settings,
+    SigningIdentity,
+    SubsystemId,
+    bus_tls,
+    load_identity,
+    sealing_key,
+)
+from gateway import audit, health, problem_pages
+from gateway.errors import install_error_handlers
+from gateway.exchanges import ExchangeFace, Receive, Scope, Send
+from registry import Registry, RegistryMirror
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of a running gateway."""
+
+    settings: Settings
+    identity: SigningIdentity
+    authenticator: Authenticator
+    registry: RegistryMirror
+    log: ExchangeLog
+    bus: NatsBus
+    face: ExchangeFace
+
+
+class GatewayApp:
+    """The ASGI application: `/r1` goes straight to the exchange face, everything else to FastAPI.
+
+    uvicorn runs its lifespan, which opens the gateway; before that it answers nothing.
+    """
+
+    def __init__(self, settings: Settings, public_url: str) -> None:
+        self._settings = settings
+        self._public_url = public_url
+        self._face: ExchangeFace | None = None
+        self._api = FastAPI(
+            title="Datong gateway",
+            version="1",
+            openapi_url="/v1/openapi.json",
+            docs_url=None,
+            redoc_url=None,
+            lifespan=self._lifespan,
+        )
+        install_error_handlers(self._api)
+        for router in (audit.router, health.router, problem_pages.router):
+            self._api.include_router(router)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["raw_path"].startswith(b"/r1/") and self._face is not None:
+            await self._face(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+    def edge_refused(self, rule: str, status: int, peer: str | None) -> None:
+        """Put on the record a request that ended before it reached the application."""
+        if self._face is not None:
+            self._face.record_edge_refusal(rule, status, peer)
+
+    def handshake_refused(self, refusal: HandshakeRefusal) -> None:
+        """Put on the record a connection that ended in its TLS handshake."""
+        if self._face is not None:
+            self._face.record_handshake_refusal(refusal)
+
+    @asynccontextmanager
+    async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
+        async with open_gateway(self._settings, self._public_url) as gateway:
+            api.state.gateway = gateway
+            self._face = gateway.face
+            yield
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, public_url: str) -> AsyncIterator[Gateway]:
+    """Open every part of a gateway; a part that cannot be opened ends the start with its error."""
+    identity = load_identity(settings.gateway_certificate, settings.gateway_key)
+    authenticator = Authenticator(settings.trust_anchors.read_bytes())
+    async with AsyncExitStack() as parts:
+        registry = await Registry.open(settings.registry_database)
+        parts.push_async_callback(registry.close)
+        mirror = RegistryMirror(
+            registry, poll_seconds=settings.registry_poll, max_age_seconds=settings.registry_max_age
+        )
+        await mirror.start()
+        parts.push_async_callback(mirror.stop)
+        log = await ExchangeLog.start(
+            database=settings.log_database,
+            log_key=settings.log_key,
+            gateway=settings.gateway_name or identity.uri,
+            checkpoint_interval=settings.checkpoint_interval,
+            recovery_grace=settings.recovery_grace,
+        )
+        parts.push_async_callback(log.close)
+        bus = NatsBus(
+            settings.bus_url,
+            bus_tls(settings.gateway_certificate, settings.gateway_key, settings.trust_anchors),
+            identity.uri,
+        )
+        bus.start()
+        parts.push_async_callback(bus.stop)
+        broker = Broker(
+            bus=bus,
+            log=log,
+            sealer=Sealer(identity.key, QUERY_CONTEXT),
+            verifier=SealVerifier(ANSWER_CONTEXT),
+            adapter_key=AdapterKeys(mirror, log),
+        )
+        face = ExchangeFace(
+            authenticator=authenticator,
+            registry=mirror,
+            broker=broker,
+            log=log,
+            gateway_fingerprint=identity.fingerprint,
+            subject_key=settings.subject_key.read_bytes(),
+            public_url=public_url,
+            max_body=settings.max_body,
+            body_timeout=settings.body_timeout,
+            max_in_progress=settings.max_in_progress,
+            max_in_progress_per_client=settings.max_in_progress_per_client,
+        )
+        log.remember_certificate(identity.fingerprint, identity.certificate.public_bytes(Encoding.DER))
+        yield Gateway(settings, identity, authenticator, mirror, log, bus, face)
+
+
+class AdapterKeys:
+    """Fingerprint -> subsystem and key of a registered adapter certificate, each parsed once.
+
+    The registry is asked every time, so that a certificate it no longer lists stops counting at once.
+    """
+
+    def __init__(self, registry: RegistryMirror, log: ExchangeLog) -> None:
+        self._registry = registry
+        self._log = log
+        self._keys: dict[str, PublicKey] = {}
+
+    def __call__(self, fingerprint: str) -> tuple[SubsystemId, PublicKey] | None:
+        found = self._registry.current(time.monotonic()).adapter_certificate(fingerprint)
+        if found is None:
+            return None
+        key = self._keys.get(fingerprint)
+        if key is None:
+            key = self._keys[fingerprint] = sealing_key(x509.load_der_x509_certificate(found[1]))
+            self._log.remember_certificate(fingerprint, found[1])
+        return found[0], key

@@ -1,0 +1,501 @@
+"""The exchange face `/r1`: X-Road's message protocol for REST, answered by the mesh.
+
+A plain ASGI callable: this is the hot path, and a framework's routing and validation cost more here than the exchange.
+It reads from top to bottom: who, may they, what, carry, release. Every attempt ends on the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Any
+
+import structlog
+
+from ca_auth import Authenticator, HandshakeRefusal, Principal
+from exchange import (
+    Broker,
+    ClientMismatchError,
+    Entropy,
+    ExchangeLog,
+    Headers,
+    InvalidClientError,
+    InvalidRequestError,
+    LogUnavailableError,
+    MeshError,
+    OverloadedError,
+    PayloadTooLargeError,
+    Query,
+    QueryStatement,
+    Rfc3339,
+    ServiceId,
+    SubsystemId,
+    UnauthenticatedError,
+    from_wire,
+    header_block,
+    member_of,
+    request_digest,
+    subsystem_id,
+    to_wire,
+    uuid7,
+)
+from gateway.paths import check_query, parse_path
+from gateway.problems import render
+from registry import Decision, RegistryMirror
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", "DELETE"})
+CHANNELS = frozenset({"", "hall", "web", "mobile", "kiosk", "hotline"})
+CLOSING = frozenset({401, 413})
+"""After these the connection is closed: its certificate no longer counts, or its body was not read."""
+MAX_NOTE = 255
+"""Longest value of a header that goes on the record, in characters."""
+
+NOT_FORWARDED = frozenset(
+    b"transfer-encoding keep-alive proxy-authenticate proxy-authorization te trailer upgrade connection user-agent host "
+    b"content-length server expect client-cert client-cert-chain x-road-request-id x-road-request-hash datong-subject".split()
+)
+"""Hop-by-hop headers, names that only a gateway may set, and the person asked about, who is kept as a keyed hash only."""
+NOTED = frozenset(
+    b"x-road-client x-road-id x-road-userid x-road-issue x-road-represented-party x-road-security-server datong-purpose "
+    b"datong-subject datong-channel content-length accept accept-language connection traceparent".split()
+)
+SET_BY_US = frozenset(
+    b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt connection "
+    b"content-length transfer-encoding keep-alive server".split()
+)
+
+events = structlog.get_logger("datong.exchange")
+
+
+class Attempt:
+    """What is known of one attempt, growing as the request is read; a refusal is recorded with what there is."""
+
+    __slots__ = (
+        "asked_ms",
+        "case",
+        "certificate",
+        "channel",
+        "client",
+        "decision",
+        "id",
+        "message_id",
+        "method",
+        "noted",
+        "principal",
+        "represented",
+        "service",
+        "started",
+        "subject",
+        "user",
+    )
+
+    def __init__(self, exchange_id: str, method: str, asked_ms: int, started: float) -> None:
+        self.id = exchange_id
+        self.method = method
+        self.asked_ms = asked_ms
+        self.started = started
+        self.noted: dict[bytes, bytes] = {}
+        self.principal: Principal | None = None
+        self.decision: Decision | None = None
+        self.certificate = ""
+        self.client = SubsystemId("")
+        self.service = ServiceId("")
+        self.message_id = self.user = self.case = self.represented = self.channel = self.subject = ""
+
+
+class ExchangeFace:
+    """ASGI application for every path under `/r1`."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        registry: RegistryMirror,
+        broker: Broker,
+        log: ExchangeLog,
+        gateway_fingerprint: str,
+        subject_key: bytes,
+        public_url: str,
+        max_body: int,
+        body_timeout: float,
+        max_in_progress: int,
+        max_in_progress_per_client: int,
+    ) -> None:
+        self._authenticator = authenticator
+        self._registry = registry
+        self._broker = broker
+        self._log = log
+        self._remembered: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gateway = gateway_fingerprint
+        self._subject_key = subject_key
+        self._receipt_url = f"{public_url}/v1/exchanges/%s/receipt"
+        self._max_body = max_body
+        self._body_timeout = body_timeout
+        self._max_in_progress = max_in_progress
+        self._max_per_client = max_in_progress_per_client
+        self._in_progress = 0
+        self._by_client: Counter[SubsystemId] = Counter()
+        self._entropy = Entropy()
+        self._time_text = Rfc3339()
+        self._http_date = HttpDate()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        asked_ms = time.time_ns() // 1_000_000
+        attempt = Attempt(uuid7(asked_ms, self._entropy), scope["method"], asked_ms, started)
+        try:
+            query, request_hash = await self._query(attempt, scope, receive)
+        except MeshError as error:
+            await self._refuse(attempt, error, send)
+            return
+        except Exception as fault:
+            # A fault of ours must not lose the record of the attempt; the caller learns nothing but its number.
+            events.exception("exchange.fault", exchange=attempt.id, error=repr(fault))
+            await self._refuse(attempt, MeshError(), send)
+            return
+        client = attempt.client
+        self._in_progress += 1
+        self._by_client[client] += 1
+        try:
+            answer = await self._broker.perform(query)
+        except MeshError as error:
+            await self._tell(attempt, error, send)
+            return
+        finally:
+            self._in_progress -= 1
+            self._by_client[client] -= 1
+        headers = [pair for pair in answer.headers if pair[0] not in SET_BY_US]
+        headers += (
+            (b"x-road-id", attempt.message_id.encode()),
+            (b"x-road-client", attempt.noted[b"x-road-client"]),
+            (b"x-road-service", _wire(attempt.service)),
+            (b"x-road-request-id", attempt.id.encode()),
+            (b"x-road-request-hash", request_hash),
+            (b"datong-receipt", (self._receipt_url % attempt.id).encode()),
+        )
+        body = answer.body
+        if answer.status != 304 and answer.status != 204 and attempt.method != "HEAD":
+            headers.append((b"content-length", b"%d" % len(body)))
+        if not any(name == b"date" for name, _ in headers):
+            headers.append((b"date", self._http_date(asked_ms // 1000)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def record_edge_refusal(self, rule: str, status: int, peer: str | None) -> None:
+        """Put on the record a request that was answered `status` before it reached this application."""
+        self._record_stray(InvalidRequestError(rule, problem=rule), status, peer)
+
+    def record_handshake_refusal(self, refusal: HandshakeRefusal) -> None:
+        """Put on the record a connection whose handshake was refused; nobody was told more than TLS tells."""
+        self._record_stray(UnauthenticatedError(refusal.rule, problem=refusal.reason), 0, None)
+
+    def _record_stray(self, error: MeshError, status: int, peer: str | None) -> None:
+        asked_ms = time.time_ns() // 1_000_000
+        attempt = Attempt(uuid7(asked_ms, self._entropy), "", asked_ms, time.perf_counter())
+        attempt.certificate = peer or ""
+        task = asyncio.get_running_loop().create_task(self._refuse_stray(attempt, error, status))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refuse_stray(self, attempt: Attempt, error: MeshError, status: int) -> None:
+        events.warning("exchange.refused", exchange=attempt.id, status=status, rule=error.rule, detail=str(error))
+        try:
+            await self._broker.refuse(
+                self._statement(attempt), error, status=status, started=attempt.started, certificate_serial=""
+            )
+        except LogUnavailableError:
+            events.error("exchange.not_recorded", exchange=attempt.id, rule=error.rule)
+
+    async def _query(self, attempt: Attempt, scope: Scope, receive: Receive) -> tuple[Query, bytes]:
+        """Read the request; returns it ready to be carried, with X-Road's hash of it. Raises the refusal."""
+        forwarded = self._read_headers(attempt, scope["headers"])
+        state = scope["state"]
+        attempt.certificate = state["peer"] or ""
+        principal = self._authenticator.identify(state["peer"], state["peer_der"], attempt.asked_ms / 1000)
+        attempt.principal = principal
+        if principal.fingerprint not in self._remembered:
+            # The record names the certificate by fingerprint; a receipt must be able to show it years later.
+            self._log.remember_certificate(principal.fingerprint, principal.der)
+            self._remembered.add(principal.fingerprint)
+        self._read_notes(attempt)
+        if attempt.method not in METHODS:
+            raise InvalidRequestError("method", problem="The method is not one of HTTP's.", problem_zh="不支持该方法。")
+        attempt.service, segments, path = parse_path(scope["raw_path"])
+        query_string = scope["query_string"]
+        target = path
+        if query_string:
+            check_query(query_string)
+            target = b"%b?%b" % (path, query_string)
+        attempt.client = self._client(attempt, principal)
+        purpose = _text(attempt.noted, b"datong-purpose") or None
+        snapshot = self._registry.current(time.monotonic())
+        if snapshot.subsystem(attempt.client) is None:
+            raise ClientMismatchError(
+                "client-registered",
+                problem="The client is not a registered subsystem.",
+                problem_zh="X-Road-Client 不是已登记的子系统。",
+            )
+        decision = snapshot.decide(
+            attempt.client, attempt.service, attempt.method, segments, purpose, attempt.asked_ms / 1000
+        )
+        attempt.decision = decision
+        service = decision.service
+        if self._in_progress >= self._max_in_progress or self._by_client[attempt.client] >= self._max_per_client:
+            raise OverloadedError
+        body = await self._body(attempt, receive, min(self._max_body, service.max_request_bytes))
+
+        if not attempt.message_id:
+            attempt.message_id = f"{attempt.client.split('/', 1)[0]}-{attempt.id}"
+            forwarded.append((b"x-road-id", attempt.message_id.encode()))
+        forwarded.append((b"x-road-request-id", attempt.id.encode()))
+        salt = self._entropy.draw(16)
+        timeout = service.timeout
+        statement = self._statement(
+            attempt,
+            purpose=decision.purpose,
+            deadline=self._time_text(attempt.asked_ms + int(timeout * 1000)),
+            digest=request_digest(salt, attempt.method, target, forwarded, body),
+            size=len(body),
+        )
+        query = Query(
+            statement=statement,
+            owner=service.owner,
+            nats_subject=service.nats_subject,
+            salt=salt,
+            target=target,
+            headers=forwarded,
+            body=body,
+            safe=statement.safe,
+            timeout=timeout,
+            max_answer=service.max_answer_bytes,
+            certificate_serial=principal.serial_number,
+            started=attempt.started,
+        )
+        return query, _request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
+
+    def _read_headers(self, attempt: Attempt, headers: Headers) -> Headers:
+        """Note what the mesh reads; return what is forwarded, in order."""
+        noted = attempt.noted
+        forwarded = []
+        for pair in headers:
+            name = pair[0]
+            if name in NOTED:
+                noted[name] = pair[1]
+            if name not in NOT_FORWARDED:
+                forwarded.append(pair)
+        if b"connection" in noted:
+            named = {name.strip().lower() for name in noted[b"connection"].split(b",")}
+            forwarded = [pair for pair in forwarded if pair[0] not in named or pair[0] in NOTED]
+        return forwarded
+
+    def _read_notes(self, attempt: Attempt) -> None:
+        noted = attempt.noted
+        attempt.message_id = _text(noted, b"x-road-id")
+        attempt.user = _text(noted, b"x-road-userid")
+        attempt.case = _text(noted, b"x-road-issue")
+        attempt.represented = _text(noted, b"x-road-represented-party")
+        attempt.channel = _text(noted, b"datong-channel")
+        if attempt.channel not in CHANNELS:
+            attempt.channel = ""
+            raise InvalidRequestError(
+                "channel",
+                problem="Datong-Channel must be hall, web, mobile, kiosk or hotline.",
+                problem_zh="Datong-Channel 只能是 hall、web、mobile、kiosk 或 hotline。",
+            )
+        subject = _text(noted, b"datong-subject")
+        if subject:
+            normal = unicodedata.normalize("NFKC", subject).strip().upper()
+            attempt.subject = hmac.digest(self._subject_key, normal.encode(), "sha256").hex()
+
+    def _client(self, attempt: Attempt, principal: Principal) -> SubsystemId:
+        value = attempt.noted.get(b"x-road-client")
+        if value is None:
+            raise InvalidClientError(problem="X-Road-Client is missing.", problem_zh="缺少 X-Road-Client。")
+        try:
+            client = _subsystem(value)
+        except (ValueError, UnicodeError) as error:
+            raise InvalidClientError(
+                problem="X-Road-Client is not instance/class/member/subsystem.",
+                problem_zh="X-Road-Client 不是 实例/类别/成员代码/子系统 的形式。",
+            ) from error
+        attempt.client = client
+        if member_of(client) != principal.member or (principal.subsystem and client != principal.subsystem):
+            raise ClientMismatchError(
+                problem=f"The certificate speaks for {principal.subsystem or principal.member}, not for {client}.",
+                problem_zh=f"证书代表 {principal.subsystem or principal.member}，不能代表 {client}。",
+            )
+        return client
+
+    async def _body(self, attempt: Attempt, receive: Receive, limit: int) -> bytes:
+        length = attempt.noted.get(b"content-length")
+        if length is not None and int(length) > limit:
+            raise PayloadTooLargeError(limit=limit)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            body = await self._more_body(body, receive, limit)
+        if len(body) > limit:
+            raise PayloadTooLargeError(limit=limit)
+        return body
+
+    async def _more_body(self, first: bytes, receive: Receive, limit: int) -> bytes:
+        pieces = [first]
+        size = len(first)
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise InvalidRequestError(
+                            "body-complete",
+                            problem="The caller left before the body was complete.",
+                            problem_zh="请求体未传完调用方即断开。",
+                        )
+                    piece = message.get("body", b"")
+                    size += len(piece)
+                    if size > limit:
+                        raise PayloadTooLargeError(limit=limit)
+                    pieces.append(piece)
+                    more = message.get("more_body", False)
+        except TimeoutError as error:
+            raise InvalidRequestError(
+                "body-timeout", problem="The body did not arrive in time.", problem_zh="请求体未在规定时间内到达。"
+            ) from error
+        return b"".join(pieces)
+
+    def _statement(
+        self, attempt: Attempt, *, purpose: str = "", deadline: str = "", digest: str = "", size: int = 0
+    ) -> QueryStatement:
+        decision = attempt.decision
+        return QueryStatement(
+            asked_at=self._time_text(attempt.asked_ms),
+            case=attempt.case,
+            certificate=attempt.certificate,
+            channel=attempt.channel,
+            client=attempt.client,
+            deadline=deadline,
+            gateway=self._gateway,
+            grant=f"{decision.grant.id}@{decision.grant.version}" if decision else "",
+            id=attempt.id,
+            message_id=attempt.message_id,
+            method=attempt.method,
+            path_template=decision.operation.path if decision else "",
+            purpose=purpose,
+            represented=attempt.represented,
+            request_digest=digest,
+            request_size=size,
+            safe=decision.operation.safe if decision else False,
+            service=attempt.service,
+            subject=attempt.subject,
+            user=attempt.user,
+        )
+
+    async def _refuse(self, attempt: Attempt, error: MeshError, send: Send) -> None:
+        """Record a refusal, then tell it."""
+        serial = attempt.principal.serial_number if attempt.principal else ""
+        try:
+            await self._broker.refuse(
+                self._statement(attempt), error, started=attempt.started, certificate_serial=serial
+            )
+        except LogUnavailableError as failure:
+            error = failure
+        await self._tell(attempt, error, send)
+
+    async def _tell(self, attempt: Attempt, error: MeshError, send: Send) -> None:
+        events.warning(
+            "exchange.refused" if error.status < 500 else "exchange.failed",
+            exchange=attempt.id,
+            client=attempt.client,
+            service=attempt.service,
+            method=attempt.method,
+            status=error.status,
+            code=error.code,
+            rule=error.rule,
+            traceparent=_traceparent(attempt.noted),
+            cause=repr(error.__cause__) if error.__cause__ else None,
+        )
+        noted = attempt.noted
+        headers, body = render(
+            error,
+            exchange_id=attempt.id,
+            accept=noted.get(b"accept", b""),
+            accept_language=noted.get(b"accept-language", b""),
+        )
+        headers.append((b"date", self._http_date(attempt.asked_ms // 1000)))
+        if error.status in CLOSING:
+            headers.append((b"connection", b"close"))
+        if attempt.method == "HEAD":
+            body = b""
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class HttpDate:
+    """The Date header's value, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = b""
+
+    def __call__(self, second: int) -> bytes:
+        if second != self._second:
+            self._text = formatdate(second, usegmt=True).encode()
+            self._second = second
+        return self._text
+
+
+@lru_cache(4096)
+def _subsystem(wire: bytes) -> SubsystemId:
+    return subsystem_id(from_wire(wire.decode("ascii")))
+
+
+@lru_cache(4096)
+def _wire(service: ServiceId) -> bytes:
+    return to_wire(service).encode()
+
+
+def _text(noted: dict[bytes, bytes], name: bytes) -> str:
+    """A header that goes on the record, as text; raises InvalidRequestError if it is too long or not printable."""
+    value = noted.get(name)
+    if value is None:
+        return ""
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    if len(text) > MAX_NOTE or not text.isprintable():
+        shown = name.decode()
+        raise InvalidRequestError(
+            "header-value",
+            problem=f"{shown} must be printable and at most {MAX_NOTE} characters.",
+            problem_zh=f"{shown} 必须是可打印字符，且不超过 {MAX_NOTE} 个字符。",
+        )
+    return text
+
+
+def _traceparent(noted: dict[bytes, bytes]) -> str | None:
+    value = noted.get(b"traceparent")
+    return value.decode("latin-1")[:55] if value else None
+
+
+def _request_hash(method: str, raw_path: bytes, query: bytes, headers: Headers, body: bytes) -> bytes:
+    """X-Road-Request-Hash: base64 of SHA-512 over method, path and forwarded headers, and over the body if there is one."""
+    path = b"%b?%b" % (raw_path, query) if query else raw_path
+    head = hashlib.sha512(b"%b\r\n%b\r\n%b" % (method.encode(), path, header_block(headers))).digest()
+    if body:
+        head = hashlib.sha512(head + hashlib.sha512(body).digest()).digest()
+    return base64.b64encode(head)

@@ -1,0 +1,100 @@
+"""The one place where an error becomes HTTP: RFC 9457 problem details, X-Road's header and XML form."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
+
+import msgspec
+
+from exchange import Headers, Language, MeshError
+
+_encode = msgspec.json.Encoder().encode
+
+
+def render(
+    error: MeshError, *, exchange_id: str, accept: bytes = b"", accept_language: bytes = b""
+) -> tuple[Headers, bytes]:
+    """Headers and body that tell a caller about `error`; the status is `error.status`."""
+    language = language_of(accept_language)
+    media = _media_type(accept)
+    headers = [
+        (b"content-type", media),
+        (b"content-language", b"zh-CN" if language == "zh" else b"en"),
+        (b"cache-control", b"no-store"),
+        (b"x-road-error", error.xroad_code.encode()),
+        (b"vary", b"accept, accept-language"),
+    ]
+    if exchange_id:
+        headers.append((b"x-road-request-id", exchange_id.encode()))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b'ClientCertificate realm="datong"'))
+    body = _xml(error, exchange_id, language) if b"xml" in media else _problem(error, exchange_id, language)
+    headers.append((b"content-length", b"%d" % len(body)))
+    return headers, body
+
+
+def describe(error: type[MeshError]) -> dict[str, object]:
+    """What the page behind a problem's `type` says."""
+    return {
+        "type": problem_type(error.code),
+        "code": error.code,
+        "status": error.status,
+        "source": error.source,
+        "x_road_error": error.xroad_code,
+        "title": error.title,
+        "next": error.next,
+    }
+
+
+def problem_type(code: str) -> str:
+    """The URI reference in a problem's `type`: this gateway's page about it."""
+    return f"/problems/{code}"
+
+
+def language_of(accept_language: bytes) -> Language:
+    """`zh` if Accept-Language names Chinese before English, else `en`; quality values are not weighed."""
+    for item in accept_language.lower().split(b","):
+        tag = item.strip()
+        if tag.startswith(b"zh"):
+            return "zh"
+        if tag.startswith(b"en"):
+            return "en"
+    return "en"
+
+
+def _problem(error: MeshError, exchange_id: str, language: Language) -> bytes:
+    return _encode(
+        {
+            "type": problem_type(error.code),
+            "title": error.title[language],
+            "status": error.status,
+            "detail": error.detail_in(language),
+            **({"instance": f"urn:uuid:{exchange_id}"} if exchange_id else {}),
+            "rule": error.rule,
+            "next": error.next_in(language),
+            "source": error.source,
+        }
+    )
+
+
+def _xml(error: MeshError, exchange_id: str, language: Language) -> bytes:
+    return (
+        f"<error><type>{escape(error.xroad_code)}</type>"
+        f"<message>{escape(error.detail_in(language))} {escape(error.next_in(language))}</message>"
+        f"<detail>{exchange_id}</detail></error>"
+    ).encode()
+
+
+def _media_type(accept: bytes) -> bytes:
+    """The first type of Accept that decides, as X-Road does it: quality values are ignored."""
+    for item in accept.lower().split(b","):
+        media = item.partition(b";")[0].strip()
+        if media in (b"application/xml", b"text/xml"):
+            return media + b";charset=utf-8"
+        if media.startswith(b"text/"):
+            return b"text/xml;charset=utf-8"
+        if media.startswith(b"application/"):
+            break
+    return b"application/problem+json"
