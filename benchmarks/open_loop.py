@@ -1,0 +1,109 @@
+"""How long an answer takes when requests come at a fixed rate, whether or not earlier ones are answered.
+
+Latency counts from the moment a request was due, not from when a connection was free for it: a server that stalls is
+charged for everyone who had to wait (no coordinated omission). Figures: `p50_ms`, `p90_ms`, `p99_ms`, `answered` (share).
+"""
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import uvloop
+
+from benchmarks.cpu import settle
+from benchmarks.https import Connection, client_context, connect, latencies_ms
+from benchmarks.rounds import WARM_UP, visits
+from benchmarks.samples import Sample, percentile
+from benchmarks.targets import Target
+
+CONNECTIONS = 64
+_LAST_ANSWERS_S = 10.0
+
+
+def measure(targets: Sequence[Target], *, rates: Sequence[int], rounds: int, seconds: int) -> Iterator[Sample]:
+    """One sample for each target, rate and round; the warm-up has round -1 and lasts 1 s."""
+    for number, rate, target in visits(targets, rates, rounds=rounds):
+        # A collection of our own garbage would be charged to the target as latency.
+        gc.collect()
+        gc.disable()
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                sample = runner.run(_run(target, rate, number, 1 if number == WARM_UP else seconds))
+        finally:
+            gc.enable()
+        settle(target.pids)
+        yield sample
+
+
+async def _run(target: Target, rate: int, number: int, seconds: int) -> Sample:
+    schedule = _Schedule(rate * seconds)
+    context = client_context(target.identity)
+    schedule.free.extend([await connect(target, schedule, context) for _ in range(CONNECTIONS)])
+    start = time.perf_counter()
+    for index in range(schedule.total):
+        due = start + index / rate
+        early = due - time.perf_counter()
+        if early > 0:
+            await asyncio.sleep(early)
+        schedule.request(due)
+    try:
+        await asyncio.wait_for(schedule.finished.wait(), _LAST_ANSWERS_S)
+    except TimeoutError:
+        pass  # What is missing shows in `answered` and as a fault.
+    schedule.close()
+    waits = latencies_ms(schedule.waits) or [_LAST_ANSWERS_S * 1e3]
+    return Sample(
+        part="open",
+        target=target.name,
+        load=rate,
+        round=number,
+        figures={
+            "p50_ms": percentile(waits, 0.50),
+            "p90_ms": percentile(waits, 0.90),
+            "p99_ms": percentile(waits, 0.99),
+            "answered": len(schedule.waits) / schedule.total,
+        },
+        faults={"status": schedule.refused, "unanswered": schedule.total - len(schedule.waits) - schedule.refused},
+    )
+
+
+class _Schedule:
+    """Hands each due request to a free connection, or keeps it until one is free. Only answers of 200 count as waits."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.free: deque[Connection] = deque()
+        self.late: deque[float] = deque()
+        self.waits: list[float] = []
+        self.refused = 0
+        self.finished = asyncio.Event()
+        self._all: set[Connection] = set()
+
+    def request(self, due: float) -> None:
+        while self.free:
+            connection = self.free.popleft()
+            if connection.send(due):
+                self._all.add(connection)
+                return
+        self.late.append(due)
+
+    def on_answer(self, connection: Connection, status: int) -> None:
+        if status == 200:
+            self.waits.append(time.perf_counter() - connection.since)
+        else:
+            self.refused += 1
+        if len(self.waits) + self.refused >= self.total:
+            self.finished.set()
+        if not self.late:
+            self.free.append(connection)
+        elif connection.send(self.late[0]):
+            self.late.popleft()
+
+    def on_lost(self, connection: Connection) -> None:
+        """Its request, if any, stays unanswered; the other connections carry on."""
+
+    def close(self) -> None:
+        for connection in {*self.free, *self._all}:
+            connection.close()

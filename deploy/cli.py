@@ -1,0 +1,88 @@
+"""`datong`: every command, each loaded only when it is asked for, so that none waits for all the others."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+# Name -> module and the function or typer app in it, in the order of `datong --help`.
+COMMANDS = {
+    "up": "deploy.up:up",
+    "demo": "deploy.demo.tour:demo",
+    "doctor": "gateway.cli.doctor:doctor",
+    "call": "gateway.cli.call:call",
+    "verify": "gateway.cli.verify:verify",
+    "audit": "gateway.cli.audit:app",
+    "member": "gateway.cli.members:app",
+    "service": "gateway.cli.services:app",
+    "grant": "gateway.cli.grants:app",
+    "adapter": "deploy.adapter:app",
+    "gateway": "gateway.cli.gateway:gateway",
+}
+
+
+class _Commands(TyperGroup):
+    """A group that finds its commands in COMMANDS."""
+
+    def list_commands(self, context: object) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: object, name: str) -> TyperGroup | TyperCommand | None:  # type: ignore[override]
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            return None  # TEMPORARY, while others write theirs
+        if not isinstance(found, typer.Typer):
+            function, found = found, typer.Typer()
+            found.command(name)(function)
+        command = get_command(found)
+        command.name = name
+        return command  # type: ignore[return-value]
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Exchange data between government departments: certificates, grants, signed answers, a tamper-evident record. "
+    "大同：部门间数据交换。",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they show local variables, which may hold personal data and passwords
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            version = metadata.version("datong")
+        except metadata.PackageNotFoundError:
+            version = "from a source tree that is not installed"
+        typer.echo(f"datong {version}")
+        raise typer.Exit
+
+
+@app.callback()
+def datong(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console command."""
+    app(prog_name="datong")
+
+
+if __name__ == "__main__":
+    main()

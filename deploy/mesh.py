@@ -1,0 +1,194 @@
+"""The one-machine mesh of `datong up`: real parts, a demo CA, two departments that answer, state in one folder.
+
+Rules:
+1. Everything is made if it is missing and kept if it is there: certificates, keys, registry, log, departments' data.
+2. The order of coming up is the order of need: certificates, registry, bus, backends, adapters, gateway. Each is ready
+   before the next; the children stop in reverse order.
+3. Who may be on the bus follows the registry while the mesh runs: a removed certificate is cut off within a second.
+4. Nothing here is used by a production mesh, which runs the same gateway and adapters under its own supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ca_auth import CertificateRequest, DemoCA
+from deploy import parts
+from deploy.admission import bus_users, follow
+from deploy.demo.civil_affairs import build
+from deploy.demo.identities import CIVIL_SUBSYSTEM, DEPARTMENTS, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.nats import NatsServer, nats_server_program
+from deploy.parts import Place
+from deploy.state import MeshOptions, data_folder, decide, load_state, save_state
+from deploy.supervisor import Event, Supervisor
+from exchange import ConflictError, LogReader, create_engine, make_log_key
+from registry import CertificateUse, Registry, RegistryMirror
+
+_SERVER_NAMES = ("localhost", "127.0.0.1", "::1")
+_LOG_ORIGIN = "demo.datong.example/exchange-log"
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What came up, filled as it does."""
+
+    place: Place
+    reused: bool
+    """Whether an earlier run left state here."""
+    exchanges: int = 0
+    """On record before this run."""
+    ca_fingerprint: str = ""
+    nats_version: str = ""
+    nats_url: str = ""
+    members: int = 0
+    services: int = 0
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+class Announcer(Protocol):
+    """Tells the user."""
+
+    def step(self, name: str, report: Report) -> None:
+        """Step `name` is done: state, ca, registry, civil, nats, tax, adapters, gateway."""
+
+    def up(self, report: Report) -> None:
+        """All is up."""
+
+    def event(self, event: Event) -> None:
+        """Something happened to a child."""
+
+    def trouble(self, problem: str) -> None:
+        """Something failed that the mesh goes on without."""
+
+    def stopping(self) -> None:
+        """The mesh was told to stop, and stops its children now."""
+
+
+async def bring_up(options: MeshOptions, announcer: Announcer) -> None:
+    """Bring a mesh up and keep it up until cancelled; every child of it has ended when this returns or raises.
+
+    Raises:
+        MeshStateError: The folder or a port is taken.
+        BusServerError, StartError: A part does not start.
+    """
+    nats_server_program()  # said before anything is made
+    with data_folder(options.data):
+        earlier = load_state(options.data)
+        state = decide(options, earlier, now=datetime.now(UTC))
+        place = Place(data=options.data, state=state)
+        report = Report(place=place, reused=earlier is not None)
+        report.exchanges = await _exchanges_on_record(place) if earlier else 0
+        save_state(options.data, state)
+        announcer.step("state", report)
+        _make_keys(place, report)
+        announcer.step("ca", report)
+        registry = await Registry.open(place.registry_database)
+        try:
+            await _fill_registry(registry, place)
+            mirror = RegistryMirror(registry)
+            await mirror.start()
+            try:
+                await _run(place, report, mirror, announcer)
+            finally:
+                await mirror.stop()
+        finally:
+            await registry.close()
+
+
+async def _run(place: Place, report: Report, mirror: RegistryMirror, announcer: Announcer) -> None:
+    report.members, report.services = len(mirror.snapshot.members()), len(mirror.snapshot.services())
+    announcer.step("registry", report)
+    await build(f"sqlite:///{place.civil_database}")
+    announcer.step("civil", report)
+    async with Supervisor(place.run, announcer.event) as supervisor:
+        nats = NatsServer(supervisor, parts.bus_address(place), folder=place.folder / "nats", run_folder=place.run)
+        await nats.start(bus_users(mirror.snapshot))
+        report.nats_version, report.nats_url = nats.version, nats.url
+        announcer.step("nats", report)
+        await supervisor.start(parts.tax_bureau(place))
+        announcer.step("tax", report)
+        parts.write_contracts(place, nats.url)
+        await asyncio.gather(*(supervisor.start(parts.adapter(place, name)) for name in ("tax", "civil")))
+        announcer.step("adapters", report)
+        await supervisor.start(parts.gateway(place, nats.url))
+        announcer.step("gateway", report)
+        report.pids = {name: child.pid for name, child in supervisor.children.items()}
+        announcer.up(report)
+        try:
+            await follow(nats, mirror, announcer.trouble)
+        finally:
+            announcer.stopping()
+
+
+async def _exchanges_on_record(place: Place) -> int:
+    path = place.folder / "log.db"
+    if not place.state.log_database and not path.exists():
+        return 0  # the first start ended before the gateway made it
+    engine = create_engine(place.log_database)
+    try:
+        return (await LogReader(engine).size())[0]
+    finally:
+        await engine.dispose()
+
+
+def _make_keys(place: Place, report: Report) -> None:
+    ca = DemoCA.open(place.pki)
+    for department in DEPARTMENTS:
+        name = "gateway" if department.subsystem == OPERATOR_SUBSYSTEM else department.key
+        ca.ensure(name, CertificateRequest.for_subsystem(department.subsystem, department.name_zh))
+    host = place.state.host
+    names = () if host in _SERVER_NAMES or _is_unspecified(host) else (host,)
+    ca.ensure("server", CertificateRequest.for_server(*names))
+    ca.ensure("nats", CertificateRequest.for_server())
+    _make_secret(place.folder / "subject.key", os.urandom(32))
+    _make_secret(place.folder / "log.key", make_log_key(_LOG_ORIGIN).encode())
+    report.ca_fingerprint = ca.fingerprint
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _make_secret(path: Path, content: bytes) -> None:
+    """Write a secret once; a later start keeps it, and so does one that follows a crash in the middle of this."""
+    if path.exists():
+        return
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+async def _fill_registry(registry: Registry, place: Place) -> None:
+    with importlib.resources.as_file(importlib.resources.files("deploy.demo") / "seed.toml") as seed:
+        await registry.seed(seed, by="datong up", why="demo seed")
+    uses: dict[str, tuple[CertificateUse, str]] = {
+        TAX_SUBSYSTEM: ("adapter", "tax"),
+        CIVIL_SUBSYSTEM: ("adapter", "civil"),
+        OPERATOR_SUBSYSTEM: ("gateway", "gateway"),
+    }
+    for department in DEPARTMENTS:
+        if department.subsystem not in uses:
+            continue
+        use, name = uses[department.subsystem]
+        certificate = (place.pki / f"{name}.crt").read_bytes()
+        try:
+            await registry.register_certificate(
+                department.subsystem, certificate, use=use, by="datong up", why="demo certificate"
+            )
+        except ConflictError:
+            # It was revoked since, on purpose: a start does not undo that.
+            continue

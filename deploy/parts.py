@@ -1,0 +1,147 @@
+"""The parts of a one-machine mesh: where each keeps its things, and how each is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo.adapters import civil_adapter, tax_adapter
+from deploy.nats import ANY_PORT, BusAddress
+from deploy.state import MeshState
+from deploy.supervisor import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where things of one mesh are."""
+
+    data: Path
+    """As the user wrote it: printed paths and commands start with it."""
+    state: MeshState
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, absolute."""
+        return self.data.resolve()
+
+    @property
+    def pki(self) -> Path:
+        return self.folder / "pki"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def registry_database(self) -> str:
+        return self.state.database or f"sqlite:///{self.folder / 'registry.db'}"
+
+    @property
+    def log_database(self) -> str:
+        return self.state.log_database or f"sqlite:///{self.folder / 'log.db'}"
+
+    @property
+    def civil_database(self) -> Path:
+        return self.folder / "backends" / "civil.sqlite"
+
+    @property
+    def gateway_url(self) -> str:
+        host = self.state.host
+        name = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
+        return f"https://{name}:{self.state.port}"
+
+    @property
+    def backend_url(self) -> str:
+        """The tax bureau's own API."""
+        return f"http://127.0.0.1:{self.state.backend_port}"
+
+
+def bus_address(place: Place) -> BusAddress:
+    """Where the bus listens, and its certificate."""
+    return BusAddress(
+        host="127.0.0.1",
+        port=place.state.nats_port or ANY_PORT,
+        certificate=place.pki / "nats.crt",
+        key=place.pki / "nats.key",
+        trust_anchors=place.pki / "ca.pem",
+    )
+
+
+def write_contracts(place: Place, bus_url: str) -> None:
+    """Write each department's `adapter.toml`: addresses in it are those of this run."""
+    for name, text in {
+        "tax": tax_adapter(bus_url=bus_url, base_url=place.backend_url),
+        "civil": civil_adapter(bus_url=bus_url),
+    }.items():
+        folder = place.folder / "adapters" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "adapter.toml").write_text(text, encoding="utf-8")
+
+
+def tax_bureau(place: Place) -> Program:
+    """The tax bureau's own system."""
+    folder = place.folder / "backends"
+    folder.mkdir(exist_ok=True)
+    ready = place.run / "tax-bureau.port"
+    return Program(
+        name="tax-bureau",
+        argv=(
+            *_python("deploy.demo.tax_bureau"),
+            *("--data", str(folder), "--port", str(place.state.backend_port), "--port-file", str(ready)),
+        ),
+        ready_file=ready,
+        environment=_module_path(),
+    )
+
+
+def adapter(place: Place, name: str) -> Program:
+    """The adapter of one department."""
+    ready = place.run / f"adapter-{name}.ready"
+    contract = place.folder / "adapters" / name / "adapter.toml"
+    return Program(
+        name=f"adapter-{name}",
+        argv=(*_python("deploy.cli"), "adapter", "run", str(contract), "--ready-file", str(ready)),
+        ready_file=ready,
+        environment=_module_path(),
+    )
+
+
+def gateway(place: Place, bus_url: str) -> Program:
+    """The gateway."""
+    ready = place.run / "gateway.url"
+    pki = place.pki
+    settings = {
+        "TRUST_ANCHORS": pki / "ca.pem",
+        "SERVER_CERTIFICATE": pki / "server.crt",
+        "SERVER_KEY": pki / "server.key",
+        "GATEWAY_CERTIFICATE": pki / "gateway.crt",
+        "GATEWAY_KEY": pki / "gateway.key",
+        "LOG_KEY": place.folder / "log.key",
+        "SUBJECT_KEY": place.folder / "subject.key",
+        "HOST": place.state.host,
+        "PORT": place.state.port,
+        "PUBLIC_URL": place.gateway_url,
+        "BUS_URL": bus_url,
+        "REGISTRY_DATABASE": place.registry_database,
+        "LOG_DATABASE": place.log_database,
+        "READY_FILE": ready,
+    }
+    return Program(
+        name="gateway",
+        argv=(*_python("deploy.cli"), "gateway"),
+        ready_file=ready,
+        environment={f"DATONG_{name}": str(value) for name, value in settings.items()} | _module_path(),
+    )
+
+
+def _python(module: str) -> tuple[str, ...]:
+    # -P: a folder the user happens to stand in must not lend us a package called `gateway`.
+    return (sys.executable, "-P", "-m", module)
+
+
+def _module_path() -> dict[str, str]:
+    """Where our packages are, for children: also when Datong runs from its source tree without being installed."""
+    ours = str(Path(__file__).resolve().parents[1])
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH", ""))))}

@@ -1,0 +1,292 @@
+"""`datong up`, as a user runs it: a real mesh in a folder of its own, and what was printed, pasted."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from registry import Registry
+from tests.ci import require_or_skip
+from tests.waiting import alive, wait_until
+
+ROOT = Path(__file__).parents[2]
+DATA = "my data"
+"""Relative, with a space: printed commands must quote it."""
+
+
+@dataclass
+class Up:
+    """A running `datong up --json`."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    pids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def what(self) -> dict[str, Any]:
+        """What it said when it was up."""
+        return next(line for line in self.lines if line["event"] == "up")
+
+    def read_until(self, event: str, **facts: object) -> dict[str, Any]:
+        """The next line about `event` with these facts."""
+        assert self.process.stdout
+        for text in self.process.stdout:
+            line = json.loads(text)
+            self.lines.append(line)
+            if line["event"] == event and facts.items() <= line.items():
+                return line
+        pytest.fail(f"no {event} {facts} came; it said {self.lines}\n{self.errors()}")
+
+    def errors(self) -> str:
+        """What it wrote to standard error."""
+        return (self.folder / "stderr").read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code after a signal."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def paste(self, command: str, *, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+        """What a command printed by it does in the folder where it was printed."""
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def status(self, command: str) -> int:
+        """Status of the answer to a pasted curl line."""
+        done = self.paste(command)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.split()[1])
+
+    def command(self, status: int) -> str:
+        """The first printed command that is to be answered with `status`."""
+        return str(next(each["command"] for each in self.what["examples"] if each["status"] == status))
+
+
+def clean_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DATONG_")}
+    return {**environment, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    errors: IO[str]
+    with (folder / "stderr").open("w") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy.cli", "up", "--data", DATA, *options],
+            cwd=folder,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def datong_up(folder: Path, *options: str) -> Iterator[Up]:
+    """A mesh that is up; killed at the end if the test did not stop it."""
+    require_or_skip(importlib.util.find_spec("uvicorn"), "uvicorn")
+    with start(folder, "--json", *options) as process:
+        try:
+            running = Up(folder, process)
+            running.pids = running.read_until("up")["pids"]
+            yield running
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One mesh for the tests that leave it as it is."""
+    with datong_up(tmp_path_factory.mktemp("mesh"), "--port", "0") as running:
+        yield running
+
+
+def test_it_says_what_came_up(mesh: Up) -> None:
+    what = mesh.what
+    assert what["demo_only"] is True
+    assert what["reused"] is False
+    assert len(what["ca"]["root_sha256"]) == 64
+    assert what["nats"]["version"].startswith("2.")
+    assert what["nats"]["url"].startswith("tls://127.0.0.1:")
+    assert what["databases"]["log"] == f"SQLite {DATA}/log.db"
+    assert what["gateway"].startswith("https://localhost:")
+    assert {each["key"] for each in what["departments"]} >= {"tax", "civil", "housing", "stranger", "audit"}
+    assert set(mesh.pids) == {"nats-server", "tax-bureau", "adapter-tax", "adapter-civil", "gateway"}
+    assert all(alive(pid) for pid in mesh.pids.values())
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_each_printed_curl_line_works_when_pasted(mesh: Up, number: int) -> None:
+    example = mesh.what["examples"][number]
+    assert mesh.status(example["command"]) == example["status"], example["what"]
+
+
+def test_the_printed_receipt_line_fetches_and_verifies(mesh: Up) -> None:
+    example = mesh.what["examples"][5]
+    done = mesh.paste(example["command"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((mesh.folder / DATA / "receipt.json").read_text())
+
+
+def test_every_example_is_tested_here(mesh: Up) -> None:
+    assert [each["status"] for each in mesh.what["examples"]] == [200, 200, 403, 401, 200, None]
+
+
+def test_a_second_mesh_on_the_same_folder_is_a_clear_error(mesh: Up) -> None:
+    with start_text(mesh.folder) as second:
+        assert second.wait(30) == 1
+        assert second.stderr
+        said = second.stderr.read()
+    assert f"A mesh is already up on {DATA}" in said
+    assert f"process {mesh.process.pid}" in said
+    assert "--data" in said
+
+
+def test_a_busy_port_is_a_clear_error(mesh: Up, tmp_path: Path) -> None:
+    port = mesh.what["gateway"].rpartition(":")[2]
+    with start_text(tmp_path, "--port", port) as second:
+        assert second.wait(30) == 1
+        assert second.stderr
+        assert f"Port {port} on 127.0.0.1 is in use" in second.stderr.read()
+
+
+def start_text(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.cli", "up", "--data", DATA, *options],
+        cwd=folder,
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_private_keys_are_readable_by_their_owner_only(mesh: Up) -> None:
+    folder = mesh.folder / DATA
+    assert folder.stat().st_mode & 0o077 == 0
+    keys = [*folder.glob("pki/*.key"), folder / "log.key", folder / "subject.key", folder / "mesh.json"]
+    assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["adapter-tax", "nats-server", "tax-bureau", "gateway"])
+def test_a_killed_part_comes_back_and_it_is_said(mesh: Up, name: str) -> None:
+    old = mesh.pids[name]
+    os.kill(old, signal.SIGKILL)
+    assert mesh.read_until("child", kind="died", name=name)["code"] == -signal.SIGKILL
+    mesh.pids[name] = mesh.read_until("child", kind="ready", name=name)["pid"]
+    assert mesh.pids[name] != old
+    wait_until(lambda: mesh.paste(mesh.command(200)).stdout.startswith("HTTP/1.1 200"))
+
+
+async def test_a_revoked_adapter_is_cut_off_while_the_mesh_runs(tmp_path: Path) -> None:
+    with datong_up(tmp_path, "--port", "0") as mesh:
+        ask = mesh.command(200)
+        assert mesh.status(ask) == 200
+        registry = await Registry.open(f"sqlite:///{tmp_path / DATA / 'registry.db'}")
+        try:
+            (tax,) = (
+                each.fingerprint
+                for each in (await registry.snapshot()).certificates()
+                if each.use == "adapter" and each.subsystem.endswith("/tax")
+            )
+            await registry.revoke_certificate(tax, by="test", why="lost key")
+        finally:
+            await registry.close()
+        await asyncio.to_thread(wait_until, lambda: mesh.status(ask) == 503)
+        log = tmp_path / DATA / "run" / "nats-server.log"
+        assert "Reloaded server configuration" in log.read_text()
+        # And a restart does not bring it back.
+        assert mesh.stop() == 0
+    with datong_up(tmp_path) as mesh:
+        assert mesh.status(ask) == 503
+
+
+def test_state_survives_a_restart_and_it_says_so(tmp_path: Path) -> None:
+    with datong_up(tmp_path, "--port", "0") as mesh:
+        first = mesh.what
+        for example in first["examples"][:4]:
+            assert mesh.status(example["command"]) == example["status"]
+        assert mesh.stop() == 0
+        assert not any(alive(pid) for pid in mesh.pids.values())
+    with datong_up(tmp_path) as mesh:
+        again = mesh.what
+        assert again["reused"] is True
+        assert again["exchanges"] >= 4
+        assert again["created_at"] == first["created_at"]
+        assert again["ca"] == first["ca"]
+        # What was printed by the first run still works, word for word.
+        assert again["examples"] == first["examples"]
+        assert mesh.status(first["examples"][0]["command"]) == 200
+
+
+def test_ctrl_c_in_a_terminal_ends_every_child_in_order(tmp_path: Path) -> None:
+    with datong_up(tmp_path, "--port", "0") as mesh:
+        os.killpg(mesh.process.pid, signal.SIGINT)  # as a terminal does, to the whole foreground group
+        assert mesh.process.wait(30) == 0
+        assert not any(alive(pid) for pid in mesh.pids.values())
+        assert mesh.process.stdout
+        stopped = [
+            line["name"]
+            for line in map(json.loads, mesh.process.stdout)
+            if line["event"] == "child" and line["kind"] == "stopped"
+        ]
+        assert stopped[0] == "gateway"
+        assert stopped[-2:] == ["tax-bureau", "nats-server"]
+        assert set(stopped) == set(mesh.pids)
+
+
+@pytest.mark.faults
+def test_no_child_outlives_a_killed_mesh_and_the_next_one_starts(tmp_path: Path) -> None:
+    with datong_up(tmp_path, "--port", "0") as mesh:
+        mesh.process.kill()
+        mesh.process.wait(30)
+        wait_until(lambda: not any(alive(pid) for pid in mesh.pids.values()))
+    with datong_up(tmp_path) as mesh:
+        assert mesh.what["reused"] is True
+        assert mesh.status(mesh.command(200)) == 200
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", ["a new mesh in", "demo CA: root SHA-256", "DEMO ONLY", "-> 403", "stopping", "gateway stopped"]),
+        ("zh", ["建立新的演示环境", "根证书 SHA-256", "仅供演示", "-> 403", "正在停止", "gateway 已停止"]),
+    ],
+)
+def test_people_read_it_in_their_language(tmp_path: Path, language: str, expected: list[str]) -> None:
+    with start(tmp_path, "--port", "0", "--lang", language) as process:
+        assert process.stdout
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if "verify" in line:  # the last command
+                process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    text = "".join(said)
+    for each in expected:
+        assert each in text
+    assert (tmp_path / "stderr").read_text() == ""
