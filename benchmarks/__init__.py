@@ -1,1 +1,1 @@
-"""Measures the mesh next to its peers on one machine: `python -m benchmarks`, or `make bench`. See README.md beside this file."""
+"""Measures the mesh next to its peers on one machine: `python -m benchmarks`, or `make bench`; see README.md here."""

@@ -1,7 +1,7 @@
 """How fast a target answers when each of N connections sends its next request as soon as the last is answered (wrk).
 
-Figures: `rate` (good answers per second), `p50_ms`, `p99_ms`, and `cpu_us`: microseconds of CPU time of all the target's
-processes for one request, the steadiest of them on a machine that the load tool shares.
+Figures: `rate` (good answers per second), `p50_ms`, `p99_ms`, and `cpu_us`: microseconds of CPU time of all the
+target's processes for one request, the steadiest of them on a machine that the load tool shares.
 """
 
 from collections.abc import Iterator, Sequence

@@ -30,9 +30,7 @@ def measure(wrk: Wrk, targets: Sequence[Target], *, rounds: int, seconds: int) -
         assert target.local_url is not None
         warm_up = number == WARM_UP
         before = cpu_seconds(target.pids)
-        report = wrk.run_new_connections(
-            target, target.local_url, connections=load, seconds=1 if warm_up else seconds
-        )
+        report = wrk.run_new_connections(target, target.local_url, connections=load, seconds=1 if warm_up else seconds)
         settle(target.pids)
         used = cpu_seconds(target.pids) - before
         count = _IN_SEQUENCE_WARM_UP if warm_up else _IN_SEQUENCE

@@ -1,11 +1,11 @@
 """The mesh under test: the real product processes, started as a whole by `deploy.bench_mesh`.
 
 What is agreed with that program:
-1. `python -m deploy.bench_mesh --dir DIR --backend-url URL --variant VARIANT` brings up one mesh with its own certificates,
-   members, one grant and one service whose answer is about 1 kB of JSON. DIR is empty, and on a real disk.
-2. When a request would be answered it prints one line of JSON on standard output:
-   `url` (GET it), `headers` (X-Road-Client), `pids` (roots of all its process trees), `cert`, `key`, `ca` (paths of PEM files);
-   optional: `local_url` (answers without an exchange; default /healthz), `limit` (requests carried at once before a 503).
+1. `python -m deploy.bench_mesh --dir DIR --backend-url URL --variant VARIANT` brings up one mesh with its own
+   certificates, members, one grant and one service whose answer is about 1 kB of JSON. DIR is empty, on a real disk.
+2. When a request would be answered it prints one line of JSON on standard output: `url` (GET it), `headers`
+   (X-Road-Client), `pids` (roots of all its process trees), `cert`, `key`, `ca` (paths of PEM files); optional:
+   `local_url` (answers without an exchange; default /healthz), `limit` (requests carried at once before a 503).
 3. At the end of its standard input, or on SIGTERM, it ends everything that it started, and then itself.
 """
 
@@ -56,7 +56,7 @@ class MeshUnderTest:
         name = NAMES[variant]
         folder, announcement = self._work / name, self._work / f"{name}.ready"
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "deploy.bench_mesh", "--dir", folder]
+        command = [sys.executable, "-m", "deploy.bench_mesh", "--dir", str(folder)]
         options = ["--backend-url", self._backend_url, "--variant", variant]
         process = self._processes.start(name, [*command, *options], output=announcement)
         line = self._first_line(name, process, announcement)

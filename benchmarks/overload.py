@@ -1,8 +1,9 @@
 """What happens above the limit: more connections than the target carries at once, each sending again and again.
 
-A target that protects itself answers some with 503 at once, and the others about as fast as before. A refused connection
-tries again after a pause that is shorter than the `Retry-After` it is given: these callers are impatient. Figures:
-`accepted_rate`, `accepted_p50_ms`, `accepted_p99_ms`, `refused_share` (503s among all answers), `refused_p99_ms`.
+A target that protects itself answers some with 503 at once, and the others about as fast as before. A refused
+connection tries again after a pause that is shorter than the `Retry-After` it is given: these callers are impatient.
+Figures: `accepted_rate`, `accepted_p50_ms`, `accepted_p99_ms`, `refused_share` (503s among all answers),
+`refused_p99_ms`.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import pairwise
 
 import uvloop
 
@@ -26,6 +28,7 @@ REFUSED_PAUSE_S = 0.25
 _STEPS = (256, 512, 1024, 2048)
 _CONNECTING_AT_ONCE = 64
 _WARM_UP_S = 1
+_FILES = 16384
 
 
 def measure(target: Target, *, rounds: int, seconds: int) -> Iterator[Sample]:
@@ -34,7 +37,6 @@ def measure(target: Target, *, rounds: int, seconds: int) -> Iterator[Sample]:
     Below is as many connections as the limit allows, above is twice as many. A target that does not say its limit gets
     more and more connections until it refuses some.
     """
-    allow_many_files()
     loads = (target.limit, 2 * target.limit) if target.limit else _find_limit(target)
     if loads is None:
         say(f"overload   {target.name} refused nothing at {_STEPS[-1]} connections")
@@ -43,16 +45,11 @@ def measure(target: Target, *, rounds: int, seconds: int) -> Iterator[Sample]:
         yield run_once(visited, load, number, seconds)
 
 
-def points(samples: Sequence[Sample]) -> tuple[int, int] | None:
-    """Connections below and above the limit, as `measure` chose them; None if there are no samples."""
-    loads = sorted({sample.load for sample in samples if sample.part == "overload"})
-    return (loads[0], loads[-1]) if len(loads) > 1 else None
-
-
 def allow_many_files() -> None:
-    """Raise our own limit on open files as far as we may; processes started later inherit it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Raise our own limit on open files to what the measurements need; processes started later inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, enough), hard))
 
 
 def run_once(target: Target, connections: int, number: int, seconds: int) -> Sample:
@@ -69,7 +66,7 @@ def run_once(target: Target, connections: int, number: int, seconds: int) -> Sam
 
 
 def _find_limit(target: Target) -> tuple[int, int] | None:
-    for below, above in zip(_STEPS, _STEPS[1:], strict=False):
+    for below, above in pairwise(_STEPS):
         if run_once(target, above, -1, _WARM_UP_S).figures["refused_share"] > 0:
             return below, above
     return None
@@ -131,7 +128,7 @@ class _Crowd:
 
     def on_lost(self, connection: Connection) -> None:
         if self._going:
-            self.faults["lost"] += 1
+            self.faults["lost" if connection.busy else "closed"] += 1
 
     def stop(self) -> None:
         """What is still under way does not count."""

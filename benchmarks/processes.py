@@ -51,7 +51,7 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._running:
-            name, process = self._running.pop()
+            _, process = self._running.pop()
             _end(process)
 
     def start(

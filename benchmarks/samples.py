@@ -85,7 +85,9 @@ def summarise(samples: Iterable[Sample]) -> list[Summary]:
 
 def _summary(group: Sequence[Sample]) -> Summary:
     first = group[0]
-    columns = {name: [s.figures[name] for s in group if name in s.figures] for name in first.figures}
+    # A figure may be absent from a round (no latency without an answer), so the names of all rounds count.
+    names = dict.fromkeys(name for sample in group for name in sample.figures)
+    columns = {name: [s.figures[name] for s in group if name in s.figures] for name in names}
     return Summary(
         part=first.part,
         target=first.target,

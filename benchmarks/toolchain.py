@@ -1,4 +1,4 @@
-"""The programs that pip cannot bring: nginx, wrk, a C compiler. Found, installed where that is allowed, or asked for."""
+"""The programs that pip cannot bring: nginx, wrk, a C compiler. Found, or installed where allowed, or asked for."""
 
 import os
 import shutil
@@ -92,7 +92,8 @@ def _no_service_starts() -> Iterator[None]:
 
 def _build_shim(gcc: Path, work: Path) -> Path:
     shim = work / "clientcert.so"
-    command = [gcc, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o", shim, NATIVE / "clientcert.c", "-ldl"]
+    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra"]
+    command: list[str | Path] = [gcc, *flags, "-o", shim, NATIVE / "clientcert.c", "-ldl"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"the client certificate shim does not build: {done.stderr.strip()[-500:]}")

@@ -95,9 +95,10 @@ class Wrk:
         environment: Mapping[str, str],
     ) -> WrkReport:
         headers = [part for name, value in target.headers.items() for part in ("-H", f"{name}: {value}")]
-        command = [self.program, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{_TIMEOUT_S}s"]
+        load = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{_TIMEOUT_S}s"]
+        script = ["-s", str(NATIVE / "report.lua")]
         done = subprocess.run(
-            [*command, "-s", NATIVE / "report.lua", *headers, *extra, url],
+            [str(self.program), *load, *script, *headers, *extra, url],
             env={
                 **os.environ,
                 **environment,
@@ -113,4 +114,6 @@ class Wrk:
         try:
             return parse_report(done.stdout)
         except BenchError as error:
-            raise BenchError(f"{target.name}: {error} (exit {done.returncode}): {done.stderr.strip()[-500:]}") from error
+            raise BenchError(
+                f"{target.name}: {error} (exit {done.returncode}): {done.stderr.strip()[-500:]}"
+            ) from error

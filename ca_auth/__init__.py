@@ -4,7 +4,7 @@ from ca_auth.authenticator import Authenticator
 from ca_auth.chain import ChainValidator, DirectIssuer
 from ca_auth.client_cert import PeerCertificateProtocol, fingerprint_of
 from ca_auth.demo_ca import DemoCA, IssuedCertificate
-from ca_auth.edge import EdgeLimits, EdgeProtocol, OnRefused, edge_protocol
+from ca_auth.edge import REFUSAL_KEY, EdgeLimits, EdgeProtocol, OnRefused, edge_protocol
 from ca_auth.issuance import CertificateRequest
 from ca_auth.principal import Principal
 from ca_auth.profile import Identity, identity_of, identity_uri
@@ -14,6 +14,7 @@ from ca_auth.tls import HandshakeRefusal, client_context, load_certificate, serv
 
 __all__ = [
     "EDGE_REFUSALS",
+    "REFUSAL_KEY",
     "Authenticator",
     "CertificateRequest",
     "ChainValidator",

@@ -105,7 +105,7 @@ class Authenticator:
         _check_validity(principal, now)
         until = self._validate(certificate, now)
         if len(self._known) >= self._remember:
-            # The oldest goes: a certificate in use is examined again in a quarter of a millisecond.
+            # The oldest goes: a certificate in use is examined again in a tenth of a millisecond.
             self._known.pop(next(iter(self._known)))
         self._known[fingerprint] = (principal.not_before, min(principal.not_after, until), principal)
         return principal

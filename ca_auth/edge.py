@@ -45,6 +45,9 @@ from ca_auth.request_head import check_head, check_size, language_of
 OnRefused = Callable[[str, int, str | None], None]
 """Called with rule, status and the client certificate's fingerprint (or None). On the event loop: must not block."""
 
+REFUSAL_KEY: Final = "edge_refusal"
+"""Key in `scope["state"]` of the Refusal that ended a request whose head the application has."""
+
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 1 << 20
@@ -146,8 +149,9 @@ class EdgeProtocol(PeerCertificateProtocol):
         """Look at bytes that exceed the limit of a head: they may be the body that came in the same read."""
         if self._deaf:
             self._lingered += len(data)
-            if self._lingered > _LINGER_BYTES:
-                self._close()
+            # What was on its way is thrown away; a caller that goes on regardless is made to wait until it is cut off.
+            if self._lingered > _LINGER_BYTES and not self.transport.is_closing():
+                self.flow.pause_reading()
             return False
         if self._over_limit:
             self._refuse(CONNECTION_LIMIT)
@@ -245,8 +249,14 @@ class EdgeProtocol(PeerCertificateProtocol):
             # Answered already, without reading the body to its end; a second answer would be taken for the next one's.
             self._close()
             return
+        queued = bool(self.pipeline) and self.pipeline[0][0] is cycle
+        told_by_application = in_body and not queued
         try:
-            type(self).on_refused(refusal.rule, refusal.status, self.peer)
+            if told_by_application:
+                # It has the request, learns that the rest never comes, and records the one attempt with this rule.
+                cycle.scope["state"][REFUSAL_KEY] = refusal
+            else:
+                type(self).on_refused(refusal.rule, refusal.status, self.peer)
         finally:
             if cycle is None or cycle.response_complete:
                 self._answer(refusal)
@@ -257,7 +267,7 @@ class EdgeProtocol(PeerCertificateProtocol):
                 # The application has the broken request, or will have it, and waits for the rest of its body.
                 cycle.disconnected = True
                 cycle.message_event.set()
-                if self.pipeline and self.pipeline[0][0] is cycle:
+                if queued:
                     self.pipeline.popleft()  # queued behind another: it must never start
                     self._owed = refusal
                 elif cycle.response_started:
@@ -269,11 +279,11 @@ class EdgeProtocol(PeerCertificateProtocol):
         self._owed = None
         language = language_of(self.scope["headers"] if self.scope is not None else ())
         self.transport.write(response_bytes(refusal, language, type_base=self.type_base))
-        if self.scope is self._complete or refusal.status in (400, 429):
-            self._close()
-        else:
-            # The caller is still sending: closing now would reset the connection and could destroy the answer.
+        if refusal.status in (408, 431):
+            # The caller may be sending still: closing now would reset the connection and could destroy the answer.
             self._wake_in(_LINGER_SECONDS)
+        else:
+            self._close()
 
     def _stop_listening(self) -> None:
         self._deaf, self._reading_head, self._head_limit = True, True, -1

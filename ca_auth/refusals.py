@@ -13,7 +13,7 @@ from typing import Final
 
 from exchange import Language
 
-TYPE_BASE: Final = "urn:datong:problem:"
+TYPE_BASE: Final = "/problems/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,9 @@ def response_bytes(refusal: Refusal, language: Language = "en", *, type_base: st
     lines = [
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
         "content-type: application/problem+json",
-        f"content-language: {language}",
+        f"content-language: {'zh-CN' if language == 'zh' else 'en'}",
+        "cache-control: no-store",
+        "vary: accept-language",
         f"content-length: {len(body)}",
         f"x-road-error: {refusal.xroad_code}",
         "connection: close",

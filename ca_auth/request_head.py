@@ -89,10 +89,15 @@ def is_host(value: bytes) -> bool:
 
 
 def language_of(headers: Iterable[tuple[bytes, bytes]]) -> Language:
-    """English, unless the caller's first preference is Chinese. Quality values are not weighed for a refusal."""
+    """Chinese if Accept-Language names it before English, else English; quality values are not weighed."""
     for name, value in headers:
         if name == b"accept-language":
-            return "zh" if value.lstrip().lower().startswith(b"zh") else "en"
+            for item in value.lower().split(b","):
+                tag = item.strip()
+                if tag.startswith(b"zh"):
+                    return "zh"
+                if tag.startswith(b"en"):
+                    return "en"
     return "en"
 
 

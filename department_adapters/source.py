@@ -5,28 +5,29 @@ A source never sees the mesh's envelope and never decides who may ask; it maps o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
 from typing import Protocol
 
-from exchange import Headers
+import msgspec
+
+from exchange import AnswerTimeoutError, Headers
 
 
-@dataclass(slots=True, frozen=True)
-class SourceRequest:
-    """One request for the department's system. `target` is path and query, normalised, starting with `/` or empty."""
+class SourceRequest(msgspec.Struct, frozen=True, gc=False):
+    """One request for the department's system."""
 
     exchange_id: str
     method: str
     target: bytes
+    """Path and query, normalised: empty, or starting with `/` or `?`."""
     headers: Headers
     body: bytes
     timeout: float
-    """Seconds left until the gateway stops waiting."""
+    """Seconds left until nobody waits any more."""
 
 
-@dataclass(slots=True, frozen=True)
-class SourceAnswer:
-    """What the department's system answered, as it is."""
+class SourceAnswer(msgspec.Struct, frozen=True, gc=False):
+    """What the department's system answered, as it is. Names of headers are in lower case."""
 
     status: int
     headers: Headers
@@ -40,12 +41,21 @@ class Source(Protocol):
         """Open pools. Must not fail because the system is down: that is found out per request."""
 
     async def answer(self, request: SourceRequest) -> SourceAnswer:
-        """Return the system's answer, whatever its status.
+        """Return the system's answer, whatever its status. Cancelled at the deadline: a source needs no clock.
 
         Raises:
-            BackendError: The system did not answer, or its answer cannot be passed on.
-            AnswerTimeoutError: It did not answer in time; whether it acted is unknown.
+            BackendError: The system did not answer, or its answer cannot be passed on. It may be asked again.
+            AnswerTimeoutError: Whether the system acted is unknown, and the request was one that makes it act.
             PayloadTooLargeError: Its answer is larger than may be passed on.
         """
 
     async def stop(self) -> None: ...
+
+
+async def ask(source: Source, request: SourceRequest) -> SourceAnswer:
+    """The source's answer, or AnswerTimeoutError at the deadline; raises what `Source.answer` raises."""
+    try:
+        async with asyncio.timeout(request.timeout):
+            return await source.answer(request)
+    except TimeoutError as error:
+        raise AnswerTimeoutError(seconds=f"{request.timeout:g}") from error

@@ -2,32 +2,46 @@
 
 Rules:
 1. Only declared operations exist. Values reach the database as bound parameters, never as text of a statement.
-2. The session is read-only, set in the database, not by inspecting statements: `default_transaction_read_only` on
-   PostgreSQL, an immutable-mode connection with `query_only` on SQLite.
-3. A query has a time limit (what is left of the exchange's deadline) and a row limit.
-4. `one` answers an object or 404, `many` an object {"items": [...], "truncated": false}.
+2. Nothing is written, and the database sees to that, not a look at the statement: a read-only transaction that is always
+   rolled back on PostgreSQL, a read-only file and `query_only` on SQLite. (On PostgreSQL give the adapter a role that may
+   only read, too: what a function does outside of the transaction is not undone.)
+3. A query ends at the exchange's deadline, in the database as well, and rows beyond the limit are not fetched.
+4. `one` answers the first row as an object, or 404; `many` an object {"items": [...], "truncated": false}.
+5. A parameter is text, or a whole number of 64 bits when it is listed under `integers`; for any other type the query says
+   so: `WHERE born = CAST(:born AS date)`. An optional parameter that is not given is NULL:
+   `WHERE (:name IS NULL OR name = :name)`.
+6. A parameter that is not declared, given twice or not UTF-8 is refused with 400: a filter that is misspelt must not
+   answer with everything.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
-from sqlalchemy import event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import BigInteger, String, bindparam, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.elements import TextClause
 
 from department_adapters.source import SourceAnswer, SourceRequest
-from exchange import AnswerTimeoutError, BackendError
+from exchange import BackendError
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
-_TEMPLATE_PARAMETER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_PARAMETER = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")  # what fits into 64 bits, in ASCII digits
+_SEGMENT_SAFE = "!$&'()*+,;=:@-._~/"
+"""As the gateway writes paths, so that a template in other scripts meets them."""
+_LONGEST_STATEMENT = 120_000
+"""Milliseconds; no exchange waits longer. Cancelling is what ends a query; this is for when that got lost."""
+
+# Decimals as text keep their digits; what JSON has no form for (an address, a range) is told as text.
+_encode = msgspec.json.Encoder(decimal_format="string", enc_hook=str).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +54,10 @@ class SqlOperation:
         result: `one` row or `many`.
         optional: Parameters taken from the query string, absent ones bound as NULL.
         required: Parameters that must be in the query string, else 400.
-        integers: Parameters converted to integers, else 400.
+        integers: Parameters that must be whole numbers, else 400.
+
+    Raises:
+        ValueError: The parts contradict each other; the message says how.
     """
 
     method: Literal["GET"] = "GET"
@@ -52,20 +69,45 @@ class SqlOperation:
     integers: tuple[str, ...] = ()
     max_rows: int = 500
 
+    def __post_init__(self) -> None:
+        names = [*_PARAMETER.findall(self.path), *self.optional, *self.required]
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"the parameter {name!r} must be a-z, 0-9 and _, and not begin with a digit")
+            if names.count(name) > 1:
+                raise ValueError(f"the parameter {name!r} is declared twice")
+        if "{" in _PARAMETER.sub("", self.path) or "}" in _PARAMETER.sub("", self.path):
+            raise ValueError(f"the path {self.path!r} has a brace that belongs to no parameter")
+        if unknown := set(self.integers) - set(names):
+            raise ValueError(f"integers names {min(unknown)!r}, which is no parameter")
+        bound = set(text(self.query).compile().params)
+        if unknown := bound - set(names):
+            raise ValueError(f"the query binds :{min(unknown)}, which is no parameter (a colon of its own is \\:)")
+        if unused := set(names) - bound:
+            raise ValueError(f"the parameter {min(unused)!r} is not used in the query")
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of those in the path, then of those in the query string."""
+        return (*_PARAMETER.findall(self.path), *self.required, *self.optional)
+
 
 class SqlSource:
     """Answers declared operations from a database."""
 
-    def __init__(self, database: str, operations: list[SqlOperation], *, connections: int = 10) -> None:
+    def __init__(self, database: str, operations: Sequence[SqlOperation], *, connections: int = 10) -> None:
         """
         Args:
             database: `sqlite:///path`, `postgresql://user@host/name`.
-            operations: What may be asked.
+            operations: What may be asked; of those whose path matches, the first.
             connections: Most connections at once.
+
+        Raises:
+            ValueError: The URL names no such database.
         """
-        self._url = database
+        self._url = database_url(database)
         self._connections = connections
-        self._operations = [(_compile(operation.path), text(operation.query), operation) for operation in operations]
+        self._operations = [(_pattern(each.path), _statement(each), each) for each in operations]
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
@@ -76,81 +118,163 @@ class SqlSource:
             await self._engine.dispose()
 
     async def answer(self, request: SourceRequest) -> SourceAnswer:
-        path, _, query_string = request.target.decode("ascii").partition("?")
         if request.method not in ("GET", "HEAD"):
-            return _problem(405, "Only GET is offered here.")
+            return _problem(405, "Only GET and HEAD are offered here.", (b"allow", b"GET, HEAD"))
+        path, _, query_string = request.target.decode("latin-1").partition("?")
         for pattern, statement, operation in self._operations:
             if match := pattern.fullmatch(path or "/"):
-                values: dict[str, Any] = {name: unquote(value) for name, value in match.groupdict().items()}
-                values |= _from_query_string(operation, query_string)
-                missing = [name for name in operation.required if values.get(name) is None]
-                if missing:
-                    return _problem(400, f"The query parameter {missing[0]} is required.")
                 try:
-                    for name in operation.integers:
-                        if values.get(name) is not None:
-                            values[name] = int(values[name])
-                except ValueError:
-                    return _problem(400, f"The parameter {name} must be a whole number.")
-                return await self._run(statement, operation, values, request.timeout)
+                    values = _values(operation, match.groupdict(), query_string)
+                except ValueError as error:
+                    answer = _problem(400, str(error))
+                else:
+                    answer = await self._run(statement, operation, values)
+                return SourceAnswer(answer.status, answer.headers, b"") if request.method == "HEAD" else answer
         return _problem(404, "There is no such operation.")
 
     async def _run(
-        self, statement: TextClause, operation: SqlOperation, values: dict[str, Any], timeout: float
+        self, statement: TextClause, operation: SqlOperation, values: dict[str, str | int | None]
     ) -> SourceAnswer:
-        assert self._engine is not None, "start() comes first"
+        limit = 1 if operation.result == "one" else operation.max_rows + 1
         try:
-            async with asyncio.timeout(timeout), self._engine.connect() as connection:
-                result = await connection.execute(statement, values)
-                rows = [dict(row) for row in result.mappings().fetchmany(operation.max_rows + 1)]
-        except TimeoutError as error:
-            raise AnswerTimeoutError(seconds=f"{timeout:g}") from error
+            try:
+                rows = await self._rows(statement, values, limit)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # A kept connection was closed by the database, so all of them are renewed. Reading twice harms nobody.
+                rows = await self._rows(statement, values, limit)
         except (SQLAlchemyError, OSError) as error:
             raise BackendError from error
         if operation.result == "one":
             return _json(200, rows[0]) if rows else _problem(404, "There is no such record.")
-        kept = rows[: operation.max_rows]
-        return _json(200, {"items": kept, "truncated": len(rows) > operation.max_rows})
+        truncated = len(rows) > operation.max_rows
+        return _json(200, {"items": rows[: operation.max_rows], "truncated": truncated})
+
+    async def _rows(self, statement: TextClause, values: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+        assert self._engine is not None, "start() comes first"
+        async with self._engine.connect() as connection:
+            try:
+                async with connection.stream(statement, values) as result:
+                    return [dict(row) for row in await result.mappings().fetchmany(limit)]
+            except BaseException:
+                # At the deadline SQLite's thread would go on, and closing the connection would wait for it.
+                await _interrupt(connection)
+                raise
 
 
-def _compile(template: str) -> re.Pattern[str]:
-    parts = _TEMPLATE_PARAMETER.split(template)
+def database_url(database: str) -> URL:
+    """The URL of a database an adapter can read; raises ValueError with a message that tells no password."""
+    try:
+        url = make_url(database)
+    except (ArgumentError, ValueError) as error:
+        raise ValueError("not a database URL, postgresql://user@host/name or sqlite:///path") from error
+    backend = url.get_backend_name()
+    if backend not in ("postgresql", "sqlite") or not url.database or url.database == ":memory:":
+        raise ValueError("an adapter's database is postgresql://user@host/name or a file, sqlite:///path")
+    return url
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """What matches the paths of a template, still percent-encoded."""
+    parts = _PARAMETER.split(template)
     return re.compile(
-        "".join(f"(?P<{part}>[^/]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
+        "".join(
+            f"(?P<{part}>[^/]+)" if index % 2 else re.escape(quote(part, safe=_SEGMENT_SAFE))
+            for index, part in enumerate(parts)
+        )
     )
 
 
-def _from_query_string(operation: SqlOperation, query_string: str) -> dict[str, str | None]:
-    given = dict(parse_qsl(query_string, keep_blank_values=True))
-    return {name: given.get(name) for name in (*operation.required, *operation.optional)}
+def _statement(operation: SqlOperation) -> TextClause:
+    # With a type, a parameter that is NULL or stands where any type may stand has one in PostgreSQL as well.
+    return text(operation.query).bindparams(
+        *(
+            bindparam(name, type_=BigInteger() if name in operation.integers else String())
+            for name in operation.parameters
+        )
+    )
+
+
+def _values(operation: SqlOperation, in_path: dict[str, str], query_string: str) -> dict[str, str | int | None]:
+    """The parameters' values; raises ValueError with a text for the caller."""
+    given: dict[str, str] = {}
+    try:
+        for name, value in in_path.items():
+            given[name] = unquote(value, errors="strict")
+        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=100)
+    except UnicodeDecodeError as error:
+        raise ValueError("A parameter is not UTF-8.") from error
+    except ValueError as error:
+        raise ValueError("There are too many parameters.") from error
+    for name, value in pairs:
+        if name not in operation.required and name not in operation.optional:
+            raise ValueError(f"The query parameter {name[:40]!r} is not known here.")
+        if name in given:
+            raise ValueError(f"The query parameter {name!r} is given twice.")
+        given[name] = value
+    values: dict[str, str | int | None] = dict.fromkeys(operation.optional)
+    for name in operation.required:
+        if not given.get(name):
+            raise ValueError(f"The query parameter {name!r} is required.")
+    for name, value in given.items():
+        if name in operation.integers:
+            if not _INTEGER.fullmatch(value):
+                raise ValueError(f"The parameter {name!r} must be a whole number.")
+            values[name] = int(value)
+        elif "\0" in value:  # which PostgreSQL has no place for
+            raise ValueError(f"The parameter {name!r} holds a character that cannot be stored.")
+        else:
+            values[name] = value
+    return values
 
 
 def _json(status: int, value: object) -> SourceAnswer:
     return SourceAnswer(status, [(b"content-type", b"application/json")], _encode(value))
 
 
-def _problem(status: int, detail: str) -> SourceAnswer:
+def _problem(status: int, detail: str, *headers: tuple[bytes, bytes]) -> SourceAnswer:
     body = _encode({"type": "about:blank", "status": status, "detail": detail})
-    return SourceAnswer(status, [(b"content-type", b"application/problem+json")], body)
+    return SourceAnswer(status, [(b"content-type", b"application/problem+json"), *headers], body)
 
 
-def _read_only_engine(database: str, connections: int) -> AsyncEngine:
-    url = make_url(database)
+def _read_only_engine(url: URL, connections: int) -> AsyncEngine:
     if url.get_backend_name() == "postgresql":
         return create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=connections,
             max_overflow=0,
-            pool_pre_ping=True,
-            isolation_level="AUTOCOMMIT",  # one statement, no transaction of ours: nothing stays open on an error
-            connect_args={"server_settings": {"default_transaction_read_only": "on", "statement_timeout": "60000"}},
+            hide_parameters=True,  # an error is logged, the person asked about is not
+            execution_options={"postgresql_readonly": True},
+            connect_args={
+                "server_settings": {
+                    "application_name": "datong adapter",
+                    "default_transaction_read_only": "on",
+                    "statement_timeout": str(_LONGEST_STATEMENT),
+                }
+            },
         )
-    if url.get_backend_name() != "sqlite" or not url.database:
-        raise ValueError(f"an adapter's database is PostgreSQL or an SQLite file, not {url.get_backend_name()}")
-    engine = create_async_engine(f"sqlite+aiosqlite:///file:{url.database}?mode=ro&uri=true", pool_size=connections)
+    # `%`, `?` and `#` in a path would be read as parts of SQLite's own URI.
+    file = f"file:{quote(url.database or '')}"
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=file, query={"mode": "ro", "uri": "true"}),
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def read_only(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA query_only = ON")
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
 
     return engine
+
+
+async def _interrupt(connection: AsyncConnection) -> None:
+    """End what the connection does in SQLite; PostgreSQL is told by its driver."""
+    if connection.dialect.name == "sqlite" and not connection.invalidated:
+        driver = (await connection.get_raw_connection()).driver_connection
+        if driver is not None:
+            await driver.interrupt()

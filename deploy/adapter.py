@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from department_adapters import ContractError, read_contract, serve_adapter
-from exchange import IdentityError
+from exchange import IdentityError, LedgerError, configure_events
 from gateway.cli import adapters
 
 app = adapters.app
@@ -24,8 +25,10 @@ def run(
 
     Example: datong adapter run datong-data/adapters/tax/adapter.toml
     """
+    configure_events()
     try:
-        asyncio.run(serve_adapter(read_contract(contract), ready_file=ready_file))
-    except (ContractError, IdentityError) as error:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_adapter(read_contract(contract), ready_file=ready_file))
+    except (ContractError, IdentityError, LedgerError) as error:
         typer.echo(f"datong adapter: {error}", err=True)
         raise typer.Exit(2) from error

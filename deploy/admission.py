@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from cryptography import x509
@@ -9,6 +10,8 @@ from cryptography import x509
 from ca_auth import identity_of, identity_uri
 from deploy.nats import AdapterUser, BusServerError, BusUsers, NatsServer
 from registry import RegistryMirror, Snapshot
+
+_RETRY_SECONDS = 0.25
 
 
 def bus_users(snapshot: Snapshot) -> BusUsers:
@@ -45,10 +48,10 @@ async def follow(nats: NatsServer, mirror: RegistryMirror, say: Callable[[str], 
         try:
             await nats.set_users(bus_users(snapshot))
         except (BusServerError, OSError, ValueError) as error:
-            # Tried again after the next poll: `applied` has not moved.
             if not failing:
                 say(f"the bus does not follow the registry: {error}")
             failing = True
+            await asyncio.sleep(_RETRY_SECONDS)
         else:
             applied, failing = snapshot.version, False
 

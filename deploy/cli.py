@@ -32,7 +32,7 @@ class _Commands(TyperGroup):
     def list_commands(self, context: object) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, context: object, name: str) -> TyperGroup | TyperCommand | None:  # type: ignore[override]
+    def get_command(self, context: object, name: str) -> TyperGroup | TyperCommand | None:
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")

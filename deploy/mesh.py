@@ -28,7 +28,7 @@ from deploy.nats import NatsServer, nats_server_program
 from deploy.parts import Place
 from deploy.state import MeshOptions, data_folder, decide, load_state, save_state
 from deploy.supervisor import Event, Supervisor
-from exchange import ConflictError, LogReader, create_engine, make_log_key
+from exchange import ConflictError, LogReader, NoteSigner, create_engine
 from registry import CertificateUse, Registry, RegistryMirror
 
 _SERVER_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -148,7 +148,7 @@ def _make_keys(place: Place, report: Report) -> None:
     ca.ensure("server", CertificateRequest.for_server(*names))
     ca.ensure("nats", CertificateRequest.for_server())
     _make_secret(place.folder / "subject.key", os.urandom(32))
-    _make_secret(place.folder / "log.key", make_log_key(_LOG_ORIGIN).encode())
+    _make_secret(place.folder / "log.key", NoteSigner.generate(_LOG_ORIGIN).skey.encode())
     report.ca_fingerprint = ca.fingerprint
 
 

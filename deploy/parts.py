@@ -120,6 +120,7 @@ def gateway(place: Place, bus_url: str) -> Program:
         "GATEWAY_KEY": pki / "gateway.key",
         "LOG_KEY": place.folder / "log.key",
         "SUBJECT_KEY": place.folder / "subject.key",
+        "KEYS_FILE": place.folder / "keys.json",
         "HOST": place.state.host,
         "PORT": place.state.port,
         "PUBLIC_URL": place.gateway_url,

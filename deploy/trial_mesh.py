@@ -21,8 +21,8 @@ from pathlib import Path
 from ca_auth import CertificateRequest, DemoCA
 from deploy.nats import ANY_PORT, AdapterUser, BusAddress, BusUsers, NatsServer
 from deploy.supervisor import Child, Program, Supervisor
-from exchange import NoteSigner, ServiceId, SubsystemId
-from registry import Member, Operation, Registry, Service, Subsystem, compose_uscc
+from exchange import NoteSigner, ServiceId, SubsystemId, member_of
+from registry import Member, Operation, Registry, Role, Service, Subsystem, compose_uscc
 
 PROVIDER_CODE, CALLER_CODE, STRANGER_CODE, AUDITOR_CODE, OPERATOR_CODE = (
     compose_uscc("11", "990000", f"0000000{number}") for number in range(1, 6)
@@ -35,6 +35,7 @@ OPERATOR = SubsystemId(f"CN/GOV/{OPERATOR_CODE}/gateway")
 ECHO = ServiceId(f"{PROVIDER}/echo")
 """Every method and path, granted to CALLER for the purpose `trial`."""
 PARTIES = {"provider": PROVIDER, "caller": CALLER, "stranger": STRANGER, "auditor": AUDITOR, "gateway": OPERATOR}
+ROLES_OF: dict[str, tuple[Role, ...]] = {"auditor": ("auditor",), "gateway": ("operator",)}
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 FOR_EVER = datetime(2099, 12, 31, tzinfo=UTC)
 
@@ -191,20 +192,22 @@ def make_pki(folder: Path) -> DemoCA:
 
 async def make_registry(registry: Registry, ca: DemoCA, folder: Path) -> None:
     """Members, the echo service, and its grant to CALLER."""
-    who = {"by": "trial", "why": "trial mesh"}
     for name, subsystem in PARTIES.items():
-        member = subsystem.rsplit("/", 1)[0]
-        await registry.add_member(Member(id=member, name=name), **who)  # type: ignore[arg-type]
-        roles = {"auditor": ("auditor",), "gateway": ("operator",)}.get(name, ())
-        await registry.add_subsystem(Subsystem(id=subsystem, name=name, roles=roles), **who)  # type: ignore[arg-type]
+        await registry.add_member(Member(id=member_of(subsystem), name=name), by="trial", why="trial mesh")
+        roles: tuple[Role, ...] = ROLES_OF.get(name, ())
+        await registry.add_subsystem(Subsystem(id=subsystem, name=name, roles=roles), by="trial", why="trial mesh")
     operations = tuple(Operation.of(method, path) for method in METHODS for path in ("/", "/**"))
     await registry.add_service(
-        Service(id=ECHO, title_zh="回声", title_en="Echo", operations=operations, max_request_bytes=32 << 20), **who
+        Service(id=ECHO, title_zh="回声", title_en="Echo", operations=operations, max_request_bytes=32 << 20),
+        by="trial",
+        why="trial mesh",
     )
     if not await registry.grants(client=CALLER, service=ECHO):
-        await registry.grant(client=CALLER, service=ECHO, purposes=["trial"], valid_to=FOR_EVER, **who)
+        await registry.grant(
+            client=CALLER, service=ECHO, purposes=["trial"], valid_to=FOR_EVER, by="trial", why="trial mesh"
+        )
     provider = ca.ensure("provider", CertificateRequest.for_subsystem(PROVIDER))
-    await registry.register_certificate(PROVIDER, provider.der, **who)
+    await registry.register_certificate(PROVIDER, provider.der, by="trial", why="trial mesh")
 
 
 async def _run(arguments: argparse.Namespace) -> None:

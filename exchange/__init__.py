@@ -2,6 +2,16 @@
 
 from exchange.broker import Answer, Broker, Query
 from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
+from exchange.database import (
+    UtcDateTime,
+    create_engine,
+    database_url,
+    reading,
+    run_migrations,
+    sqlite_path,
+    upgrade,
+    writing,
+)
 from exchange.envelope import (
     AnswerHead,
     AnswerStatement,
@@ -39,13 +49,16 @@ from exchange.errors import (
     PayloadTooLargeError,
     QuestionRefusedError,
     RegistryStaleError,
+    RequestTimeoutError,
     ServiceDisabledError,
+    TooManyRequestsError,
     UnauthenticatedError,
     UnavailableError,
     UnknownMemberError,
     UnknownServiceError,
     UnprocessableError,
 )
+from exchange.events import configure_events
 from exchange.identifiers import (
     MemberId,
     ServiceId,
@@ -71,9 +84,11 @@ from exchange.identity import (
     load_sealing_keys,
     sealing_key,
 )
+from exchange.ledger import Ledger, LedgerError, LedgerLine, read_ledger
 from exchange.log import ExchangeLog
 from exchange.log_reader import EntryFilter, LogReader, Page, StoredEntry
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
+from exchange.receipt import build_receipt
 from exchange.record import Record, read_record, record_bytes
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, Sealer, SealError, SealVerifier
 from exchange.settings import Settings
@@ -106,6 +121,9 @@ __all__ = [
     "InvalidClientError",
     "InvalidRequestError",
     "Language",
+    "Ledger",
+    "LedgerError",
+    "LedgerLine",
     "LogReader",
     "LogUnavailableError",
     "MemberId",
@@ -127,6 +145,7 @@ __all__ = [
     "QuestionRefusedError",
     "Record",
     "RegistryStaleError",
+    "RequestTimeoutError",
     "Rfc3339",
     "SealError",
     "SealVerifier",
@@ -138,15 +157,21 @@ __all__ = [
     "StoredEntry",
     "SubsystemId",
     "TlogProof",
+    "TooManyRequestsError",
     "UnauthenticatedError",
     "UnavailableError",
     "UnknownMemberError",
     "UnknownServiceError",
     "UnprocessableError",
+    "UtcDateTime",
+    "build_receipt",
     "bus_tls",
     "certificate_uri",
+    "configure_events",
     "connect_client",
     "content_digest",
+    "create_engine",
+    "database_url",
     "fingerprint_of",
     "from_wire",
     "header_block",
@@ -161,17 +186,23 @@ __all__ = [
     "pack",
     "parse_rfc3339",
     "read_answer_statement",
+    "read_ledger",
     "read_query_statement",
     "read_record",
+    "reading",
     "record_bytes",
     "request_digest",
+    "run_migrations",
     "sealing_key",
     "service_id",
     "service_nats_subject",
+    "sqlite_path",
     "statement_bytes",
     "subject_token",
     "subsystem_id",
     "to_wire",
     "unpack",
+    "upgrade",
     "uuid7",
+    "writing",
 ]

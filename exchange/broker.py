@@ -3,7 +3,8 @@
 Rules:
 1. An operation that may change something leaves only after its intent is durable.
 2. Nothing is believed because it came over the bus: an answer counts only if a certificate registered for the owner's
-   subsystem sealed it, for this exchange, for these request bytes.
+   subsystem sealed it, for this exchange, for these request bytes; and where an adapter says that parts of a body are to
+   be sent or fetched, only addresses on the bus that belong to the owner are used.
 3. Record, then release: the caller gets a byte of the answer only after the record of it is durable.
 4. Exactly one terminal record per attempt, whatever happens. The server does not cancel a request whose caller hangs up;
    an intent orphaned by a crash is settled by `ExchangeLog.recover`.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from exchange.envelope import (
     PartHead,
     QueryHead,
     QueryStatement,
+    check_headers,
     content_digest,
     header_block,
     pack,
@@ -48,7 +51,7 @@ from exchange.errors import (
     QuestionRefusedError,
     UnavailableError,
 )
-from exchange.identifiers import SubsystemId
+from exchange.identifiers import SubsystemId, subject_token
 from exchange.moments import Rfc3339
 from exchange.record import Outcome, Record, record_bytes, seal_text
 from exchange.seal import PublicKey, Sealer, SealError, SealVerifier
@@ -212,16 +215,16 @@ class Broker:
             answer, answer_body = unpack(AnswerHead, message)
             if parts and answer.inbox and not answer.statement:
                 # The adapter that took the head waits for the parts; the answer comes as the reply to the last one.
-                message = await self._send_parts(query, answer.inbox, parts, deadline)
+                message = await self._send_parts(query, _inbox_of(query, answer), parts, deadline)
                 answer, answer_body = unpack(AnswerHead, message)
-            if answer.parts:
-                answer_body = await self._fetch_parts(query, answer, deadline)
         except NoRespondersError as error:
             raise AdapterUnavailableError(owner=query.owner) from error
         except EnvelopeError as error:
             raise BadAnswerError(
                 "answer-form", problem="The answer is not an envelope.", problem_zh="应答报文格式不正确。"
             ) from error
+        if answer.parts:
+            answer_body = await self._fetch_parts(query, answer, deadline)
         return answer, answer_body
 
     async def _send_parts(self, query: Query, inbox: str, parts: int, deadline: float) -> bytes:
@@ -235,21 +238,26 @@ class Broker:
         return await send(parts - 1)
 
     async def _fetch_parts(self, query: Query, answer: AnswerHead, deadline: float) -> bytes:
-        if answer.parts > _part_count(query.max_answer):
-            raise BadAnswerError(
-                "answer-size",
-                problem=f"The answer is larger than {query.max_answer} bytes.",
-                problem_zh=f"应答超过 {query.max_answer} 字节。",
-            )
+        if not 0 < answer.parts <= _part_count(query.max_answer):
+            raise _answer_too_large(query)
+        inbox = _inbox_of(query, answer)
 
         async def fetch(number: int) -> bytes:
             message = pack(PartHead(query.statement.id, number, True))
-            return await self._bus.request(answer.inbox, message, _left(deadline, query))
+            return await self._bus.request(inbox, message, _left(deadline, query))
 
         pieces: list[bytes] = []
-        for start in range(0, answer.parts, PARTS_IN_FLIGHT):
-            numbers = range(start, min(start + PARTS_IN_FLIGHT, answer.parts))
-            pieces += await asyncio.gather(*[fetch(number) for number in numbers])
+        try:
+            for start in range(0, answer.parts, PARTS_IN_FLIGHT):
+                numbers = range(start, min(start + PARTS_IN_FLIGHT, answer.parts))
+                pieces += await asyncio.gather(*[fetch(number) for number in numbers])
+        except NoRespondersError as error:
+            # The department has acted and answered. To say that no adapter is there would invite to try again.
+            raise BadAnswerError(
+                "answer-complete",
+                problem="The adapter went away before its answer was fetched; the department has acted.",
+                problem_zh="应答取回之前适配器已断开；部门已经处理。",
+            ) from error
         return b"".join(pieces)
 
     def _check(self, query: Query, sealed: bytes, head: AnswerHead, body: bytes) -> _Evidence:
@@ -272,12 +280,17 @@ class Broker:
             raise BadAnswerError(
                 "answer-binding", problem="The answer belongs to another question.", problem_zh="应答与请求不对应。"
             )
+        block = header_block(head.headers)
         if said.body_digest != content_digest(query.salt, body) or said.headers_digest != content_digest(
-            query.salt, header_block(head.headers)
+            query.salt, block
         ):
             raise BadAnswerError(
                 "answer-digest", problem="The answer is not what was sealed.", problem_zh="应答内容与签名不一致。"
             )
+        if len(body) > query.max_answer:
+            raise _answer_too_large(query)
+        if not said.error:
+            _check_form(said.status, head.headers, block, body)
         return _Evidence(said, head.statement, head.seal)
 
     async def _record(
@@ -333,6 +346,38 @@ def outcome_of(error: MeshError | None, *, carried: bool) -> Outcome:
     return "failed" if carried else "refused"
 
 
+def _check_form(status: int, headers: Headers, block: bytes, body: bytes) -> None:
+    """Return if the answer can be written to an HTTP connection as it is; raises BadAnswerError."""
+    try:
+        check_headers(headers, block)
+        if not 200 <= status <= 599 or (body and status in (204, 304)):
+            raise EnvelopeError(f"{len(body)} bytes cannot be passed on with status {status}")
+    except EnvelopeError as error:
+        raise BadAnswerError(
+            "answer-form", problem="The answer is not a form of HTTP answer.", problem_zh="应答不是合法的 HTTP 应答。"
+        ) from error
+
+
+def _inbox_of(query: Query, answer: AnswerHead) -> str:
+    """Where the adapter takes and gives parts, if that is a place of the owner's; raises BadAnswerError."""
+    # What an adapter writes here becomes a subject of ours: with a space or line break in it, commands to the bus.
+    if not re.fullmatch(rf"dt\.i\.{subject_token(query.owner)}\.[A-Za-z0-9_-]{{1,64}}", answer.inbox):
+        raise BadAnswerError(
+            "answer-inbox",
+            problem="The answer names a place on the bus that is not the department's.",
+            problem_zh="应答所指的总线地址不属于该部门。",
+        )
+    return answer.inbox
+
+
+def _answer_too_large(query: Query) -> BadAnswerError:
+    return BadAnswerError(
+        "answer-size",
+        problem=f"The answer is larger than {query.max_answer} bytes.",
+        problem_zh=f"应答超过 {query.max_answer} 字节。",
+    )
+
+
 def _part_count(size: int) -> int:
     return -(-size // PART_SIZE)
 
@@ -354,7 +399,6 @@ _ADAPTER_ERRORS: dict[str, type[MeshError]] = {
         BackendError,
         LogUnavailableError,
         OverloadedError,
-        PayloadTooLargeError,
         QuestionRefusedError,
         UnavailableError,
     )
@@ -365,5 +409,6 @@ def _error_from_adapter(said: AnswerStatement, query: Query) -> MeshError:
     """The error that an adapter reported under its seal. It says which, never why: details stay in the department."""
     if said.error == AnswerTimeoutError.code:
         return AnswerTimeoutError(seconds=f"{query.timeout:g}")
-    kind = _ADAPTER_ERRORS.get(said.error, BackendError)
-    return kind(limit=query.max_answer)
+    if said.error == PayloadTooLargeError.code:
+        return _answer_too_large(query)  # the adapter means its own system's answer, not the caller's body
+    return _ADAPTER_ERRORS.get(said.error, BackendError)()

@@ -45,7 +45,7 @@ class NoteVerifier:
         """Parse `name+id+key`; raises NoteError."""
         name, _, rest = vkey.partition("+")
         key_id, _, encoded = rest.partition("+")
-        data = _base64(encoded)
+        data = decode_base64(encoded)
         if not _NAME.fullmatch(name) or data[:1] != _ED25519 or len(data) != 33:
             raise NoteError("not an Ed25519 verifier key of the form name+id+key")
         if key_id != _key_id(name, data).hex():
@@ -84,7 +84,7 @@ class NoteSigner:
         parts = skey.strip().split("+", 4)
         if len(parts) != 5 or parts[:2] != ["PRIVATE", "KEY"]:
             raise NoteError("not a note signer key (PRIVATE+KEY+name+id+key)")
-        data = _base64(parts[4])
+        data = decode_base64(parts[4])
         if data[:1] != _ED25519 or len(data) != 33:
             raise NoteError("not an Ed25519 note signer key")
         signer = cls._of(parts[2], Ed25519PrivateKey.from_private_bytes(data[1:]))
@@ -130,7 +130,7 @@ def open_note(note: str, verifiers: Iterable[NoteVerifier]) -> tuple[str, list[s
     for line in signatures.split("\n"):
         dash, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
-        data = _base64(encoded)
+        data = decode_base64(encoded)
         if dash != "—" or not _NAME.fullmatch(name) or len(data) < 5:
             raise NoteError("a signature line is malformed")
         verifier = known.get((name, data[:4]))
@@ -204,7 +204,7 @@ class TlogProof:
         lines = head.split("\n")
         extra = b""
         if lines[1:2] and lines[1].startswith("extra "):
-            extra = _base64(lines.pop(1)[6:])
+            extra = decode_base64(lines.pop(1)[6:])
         if len(lines) < 2 or lines[0] != _PROOF_HEADER or not lines[1].startswith("index ") or not checkpoint:
             raise NoteError("not a log proof (c2sp.org/tlog-proof@v1)")
         return cls(_number(lines[1][6:]), _hashes(lines[2:]), checkpoint, extra)
@@ -214,8 +214,8 @@ def _key_id(name: str, typed_key: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + typed_key).digest()[:4]
 
 
-def _base64(text: str) -> bytes:
-    """Decode canonical base64: `b64decode` alone takes several texts for the same bytes."""
+def decode_base64(text: str) -> bytes:
+    """Decode canonical base64, or raise NoteError: `b64decode` alone takes several texts for the same bytes."""
     try:
         data = b64decode(text, validate=True)
     except ValueError as error:
@@ -226,7 +226,7 @@ def _base64(text: str) -> bytes:
 
 
 def _hash(text: str) -> bytes:
-    data = _base64(text)
+    data = decode_base64(text)
     if len(data) != HASH_SIZE:
         raise NoteError("a hash has the wrong length")
     return data

@@ -12,6 +12,8 @@ Rules:
    random bytes of the exchange: whoever has the salt and the content can prove it, nobody can guess a short content from
    its digest. The salt is stored beside the record, not in it, so that erasing it unlinks the digests and breaks no proof.
 3. On the bus a message is: head length u32, head (msgpack array), body bytes untouched.
+4. Nothing from the bus is trusted to be well-formed: reading it gives a value or EnvelopeError. A statement has one
+   reading only, because its bytes go into the record and the ledger as they came.
 """
 
 from __future__ import annotations
@@ -19,11 +21,17 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 Headers = list[tuple[bytes, bytes]]
+MAX_STATEMENT = 16 << 10
+"""Bytes. Every text in a statement is bounded by who makes it; a longer one is not ours."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+"""What a header's name consists of (RFC 9110 section 5.6.2), in lower case."""
 
 _sha256 = hashlib.sha256
 _LENGTH = struct.Struct(">I")
@@ -60,7 +68,7 @@ class QueryStatement(msgspec.Struct, frozen=True, kw_only=True):
     """X-Road-Represented-Party."""
     request_digest: str
     """`request_digest` of the forwarded head and body, hex."""
-    request_size: int
+    request_size: _Count
     """Bytes of the request body."""
     safe: bool
     """Whether the operation changes nothing: an unsafe one is on the department's ledger before its system is touched."""
@@ -79,14 +87,14 @@ class AnswerStatement(msgspec.Struct, frozen=True, kw_only=True):
     answered_at: str
     body_digest: str
     """SHA-256 of salt and body, hex."""
-    body_size: int
+    body_size: _Count
     error: str
     """Empty when the department's own system answered, whatever its status; otherwise the code of the mesh error."""
     headers_digest: str
     id: str
     query_digest: str
     """SHA-256 of the query statement's bytes, hex."""
-    status: int
+    status: _Count
 
 
 class QueryHead(msgspec.Struct, array_like=True, frozen=True):
@@ -127,6 +135,7 @@ class PartHead(msgspec.Struct, array_like=True, frozen=True):
 
 
 Head = TypeVar("Head", QueryHead, AnswerHead, PartHead)
+Statement = TypeVar("Statement", QueryStatement, AnswerStatement)
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_query = msgspec.json.Decoder(QueryStatement).decode
@@ -135,6 +144,8 @@ _encode_head = msgspec.msgpack.Encoder().encode
 _HEAD_DECODERS: dict[type, Callable[[bytes], Any]] = {
     kind: msgspec.msgpack.Decoder(kind).decode for kind in (QueryHead, AnswerHead, PartHead)
 }
+_UNREADABLE = (struct.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoders raise on hostile bytes: text that is not UTF-8 and nesting without end are no MsgspecError."""
 
 
 class EnvelopeError(ValueError):
@@ -147,25 +158,25 @@ def statement_bytes(statement: QueryStatement | AnswerStatement) -> bytes:
 
 
 def read_query_statement(data: bytes) -> QueryStatement:
-    """Parse a query statement; raises EnvelopeError if it is not one in canonical form."""
-    try:
-        statement = _decode_query(data)
-    except msgspec.MsgspecError as error:
-        raise EnvelopeError("not a query statement") from error
-    return statement
+    """Parse a query statement; raises EnvelopeError if it is not one, or not in canonical form."""
+    return _read_statement(_decode_query, data)
 
 
 def read_answer_statement(data: bytes) -> AnswerStatement:
-    """Parse an answer statement; raises EnvelopeError if it is not one, or not in canonical form.
+    """Parse an answer statement; raises EnvelopeError if it is not one, or not in canonical form."""
+    return _read_statement(_decode_answer, data)
 
-    The form is checked because the bytes go into the record as they came: a record must have one reading.
-    """
+
+def _read_statement(decode: Callable[[bytes], Statement], data: bytes) -> Statement:
+    if len(data) > MAX_STATEMENT:
+        raise EnvelopeError(f"a statement of {len(data)} bytes is too long")
     try:
-        statement = _decode_answer(data)
-    except msgspec.MsgspecError as error:
-        raise EnvelopeError("not an answer statement") from error
+        statement = decode(data)
+    except _UNREADABLE as error:
+        raise EnvelopeError("not a statement of this kind") from error
+    # One comparison finds a changed order, a key twice or unknown, white space, other escapes.
     if _encode_json(statement) != data:
-        raise EnvelopeError("the answer statement is not canonical JSON")
+        raise EnvelopeError("the statement is not canonical JSON")
     return statement
 
 
@@ -183,13 +194,34 @@ def unpack(kind: type[Head], message: bytes) -> tuple[Head, bytes]:
         if end > len(message):
             raise EnvelopeError("the head is longer than the message")
         return _HEAD_DECODERS[kind](message[4:end]), message[end:]
-    except (struct.error, msgspec.MsgspecError) as error:
+    except _UNREADABLE as error:
         raise EnvelopeError("not an envelope") from error
 
 
 def header_block(headers: Headers) -> bytes:
     """`name:value` CRLF for each header, in order, as X-Road's request hash counts them."""
     return b"".join([b"%b:%b\r\n" % pair for pair in headers])
+
+
+def check_headers(headers: Headers, block: bytes) -> None:
+    """Return if the headers can be written to an HTTP connection as they are, names in lower case; raises EnvelopeError.
+
+    Whoever filters headers by name, or writes them out, relies on it: a line break in a value would be a header of its
+    own, and `Content-Length` would pass a filter that knows `content-length`.
+
+    Args:
+        block: `header_block` of them.
+    """
+    count = len(headers)
+    if (
+        block.count(b"\n") != count
+        or block.count(b"\r") != count
+        or b"\0" in block
+        or b"\n:" in block
+        or block.startswith(b":")
+        or b"".join([name for name, _ in headers]).translate(None, _TOKEN)
+    ):
+        raise EnvelopeError("a header cannot be passed on")
 
 
 def request_digest(salt: bytes, method: str, target: bytes, headers: Headers, body: bytes) -> str:

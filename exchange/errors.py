@@ -9,9 +9,11 @@
     ├── NotFoundError                  404  no such thing, or not for this caller's eyes
     │   ├── UnknownMemberError         404
     │   └── UnknownServiceError        404
+    ├── RequestTimeoutError            408  the request did not arrive in time
     ├── ConflictError                  409  the change contradicts what is registered
     ├── PayloadTooLargeError           413
     ├── UnprocessableError             422  well-formed, and breaks a rule of the contract
+    ├── TooManyRequestsError           429  more than this caller may have open
     ├── HeadersTooLargeError           431
     ├── BadAnswerError                 502  what came back from the department cannot be trusted
     ├── QuestionRefusedError           502  the adapter did not accept the gateway's question
@@ -148,11 +150,11 @@ class NotFoundError(MeshError):
     status, code, rule_name = 404, "not-found", "exists"
     xroad_code = "server.clientproxy.invalid_request"
     title = {"en": "Not found", "zh": "未找到"}
-    detail = {"en": "There is no {what} here.", "zh": "此处没有 {what}。"}
+    detail = {"en": "There is no {what} here.", "zh": "此处没有{what_zh}。"}
     next = {"en": "Check the address.", "zh": "请检查地址。"}
 
-    def __init__(self, rule: str | None = None, *, what: str = "resource", **facts: object) -> None:
-        super().__init__(rule, what=what, **facts)
+    def __init__(self, rule: str | None = None, *, what: str = "resource", what_zh: str = "", **facts: object) -> None:
+        super().__init__(rule, what=what, what_zh=what_zh or f" {what}", **facts)
 
 
 class UnknownMemberError(NotFoundError):
@@ -169,11 +171,22 @@ class UnknownServiceError(NotFoundError):
     next = {"en": "Check the service code, the fifth part of the path.", "zh": "请检查路径第五段的服务代码。"}
 
 
+class RequestTimeoutError(MeshError):
+    status, code, rule_name = 408, "request-timeout", "body-deadline"
+    xroad_code = "server.clientproxy.io_error"
+    title = {"en": "The request took too long to arrive", "zh": "请求未在规定时间内到达"}
+    detail = {"en": "The request was not complete in time.", "zh": "请求未在规定时间内发送完毕。"}
+    next = {"en": "Send the whole request without pauses.", "zh": "请不间断地发送完整请求。"}
+
+
 class ConflictError(MeshError):
     status, code, rule_name = 409, "conflict", "registered-state"
     title = {"en": "The change contradicts what is registered", "zh": "变更与已登记内容冲突"}
-    detail = {"en": "{problem}", "zh": "{problem}"}
+    detail = {"en": "{problem}", "zh": "{problem_zh}"}
     next = {"en": "Read the current state and decide again.", "zh": "请查看当前状态后再操作。"}
+
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+        super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
 class PayloadTooLargeError(MeshError):
@@ -188,8 +201,20 @@ class UnprocessableError(MeshError):
     status, code, rule_name = 422, "unprocessable", "contract"
     xroad_code = "server.clientproxy.invalid_request"
     title = {"en": "The request breaks the contract", "zh": "请求不符合约定"}
-    detail = {"en": "{problem}", "zh": "{problem}"}
+    detail = {"en": "{problem}", "zh": "{problem_zh}"}
     next = {"en": "Correct the named member and send again.", "zh": "请修正所指字段后重新发送。"}
+
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+        super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
+
+
+class TooManyRequestsError(MeshError):
+    status, code, rule_name = 429, "too-many-requests", "connection-limit"
+    xroad_code = "server.clientproxy.network_error"
+    title = {"en": "Too many requests or connections", "zh": "请求或连接过多"}
+    detail = {"en": "This caller has as many open as it may have.", "zh": "该调用方打开的数量已达上限。"}
+    next = {"en": "Wait for answers, and use connections again.", "zh": "请等待应答，并复用已有连接。"}
+    retry_after = 5
 
 
 class HeadersTooLargeError(MeshError):

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from exchange.seal import PrivateKey, PublicKey
+
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
 class IdentityError(ValueError):
@@ -37,10 +40,15 @@ def fingerprint_of(certificate: x509.Certificate) -> str:
 
 def sealing_key(certificate: x509.Certificate) -> PublicKey:
     """The certificate's public key, if it is of a kind that seals (a NIST curve or Ed25519); raises IdentityError."""
-    key = certificate.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
-        raise IdentityError("only EC and Ed25519 keys seal")
-    return key
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise IdentityError(f"the certificate's key is of no known kind: {error}") from error
+    if isinstance(key, ed25519.Ed25519PublicKey) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES)
+    ):
+        return key
+    raise IdentityError("only keys on NIST curves and Ed25519 keys seal")
 
 
 def load_identity(certificate: Path, key: Path) -> SigningIdentity:
@@ -49,24 +57,30 @@ def load_identity(certificate: Path, key: Path) -> SigningIdentity:
     Raises:
         IdentityError: A file is missing or not PEM, the two do not belong together, or the certificate names nobody.
     """
+    cert = _read_certificates(certificate)[0]
     try:
-        cert = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
         private = serialization.load_pem_private_key(key.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise IdentityError(f"{certificate}, {key}: {error}") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
-        raise IdentityError(f"{key}: only EC and Ed25519 keys seal")
-    if private.public_key() != cert.public_key():
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IdentityError(f"{key}: {error}") from error
+    try:
+        public = sealing_key(cert)
+    except IdentityError as error:
+        raise IdentityError(f"{certificate}: {error}") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) or private.public_key() != public:
         raise IdentityError(f"{key} is not the key of {certificate}")
     return SigningIdentity(private, cert, fingerprint_of(cert), _uri_of(cert, certificate))
 
 
 def certificate_uri(certificate: Path) -> str:
     """The URI that names the holder of a PEM certificate; raises IdentityError."""
+    return _uri_of(_read_certificates(certificate)[0], certificate)
+
+
+def _read_certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return _uri_of(x509.load_pem_x509_certificates(certificate.read_bytes())[0], certificate)
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise IdentityError(f"{certificate}: {error}") from error
+        raise IdentityError(f"{path}: {error}") from error
 
 
 def _uri_of(certificate: x509.Certificate, path: Path) -> str:
@@ -75,15 +89,17 @@ def _uri_of(certificate: x509.Certificate, path: Path) -> str:
         return names.get_values_for_type(x509.UniformResourceIdentifier)[0]
     except (x509.ExtensionNotFound, IndexError) as error:
         raise IdentityError(f"{path} has no URI in its subject alternative name") from error
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise IdentityError(f"{path}: {error}") from error
 
 
 def load_sealing_keys(bundle: Path) -> dict[str, PublicKey]:
     """Fingerprint -> key of each certificate in a PEM bundle; raises IdentityError."""
+    certificates = _read_certificates(bundle)
     try:
-        certificates = x509.load_pem_x509_certificates(bundle.read_bytes())
-    except (OSError, ValueError) as error:
+        return {fingerprint_of(certificate): sealing_key(certificate) for certificate in certificates}
+    except IdentityError as error:
         raise IdentityError(f"{bundle}: {error}") from error
-    return {fingerprint_of(certificate): sealing_key(certificate) for certificate in certificates}
 
 
 def bus_tls(certificate: Path, key: Path, trust_anchors: Path) -> ssl.SSLContext:
@@ -92,7 +108,7 @@ def bus_tls(certificate: Path, key: Path, trust_anchors: Path) -> ssl.SSLContext
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_verify_locations(trust_anchors)
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password="")  # or OpenSSL asks on the terminal
     except (OSError, ssl.SSLError) as error:
         raise IdentityError(f"{certificate}, {key}, {trust_anchors}: {error}") from error
     return context

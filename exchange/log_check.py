@@ -17,12 +17,12 @@ from typing import Annotated
 
 import msgspec
 
-from exchange.checkpoint import NoteError, NoteVerifier, open_checkpoint
+from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, open_checkpoint
 from exchange.log_reader import LogReader, StoredEntry
 from exchange.merkle import hash_leaf, root_of
 from exchange.moments import parse_rfc3339
 from exchange.store import SignedSize
-from exchange.tiles import WIDTH, Edge, Tile
+from exchange.tiles import WIDTH, Edge, Tile, tree_root
 
 _TILES_AHEAD = 64
 
@@ -66,12 +66,17 @@ Progress = Callable[[int, int], None]
 
 
 async def check_log(
-    reader: LogReader, verifiers: Sequence[NoteVerifier], progress: Progress | None = None
+    reader: LogReader,
+    verifiers: Sequence[NoteVerifier],
+    *,
+    held: Sequence[Checkpoint] = (),
+    progress: Progress | None = None,
 ) -> LogSummary:
     """Check everything that a log holds; it may grow meanwhile.
 
     Args:
         verifiers: Public keys of the log.
+        held: Checkpoints kept elsewhere, opened with these keys: from a receipt, or from the file beside the log's key.
 
     Raises:
         DamagedLogError: Names the first damage.
@@ -83,6 +88,8 @@ async def check_log(
         if progress and not entry.seq % 1000:
             progress(entry.seq, size)
     summary = await check.end(root)
+    for checkpoint in held:
+        await check.held(checkpoint)
     if progress:
         progress(size, size)
     return summary
@@ -128,26 +135,43 @@ class _Check:
         edge = self._edge
         if edge.size != self._size:
             raise DamagedLogError(f"entry {edge.size}", "the entry is missing", "该条记录缺失")
+        # The log may grow: what lies beyond its end is looked at before the end is.
+        beyond = await self._reader.entry_at(self._size)
+        last_tiles = await self._reader.last_tiles()
+        grown, _ = await self._reader.size()
+        if beyond and grown == self._size:
+            raise DamagedLogError(f"entry {self._size}", "it lies beyond the size of the log", "超出日志长度")
         if edge.root != root:
             if self._signed_size == edge.size:
                 raise DamagedLogError("state", "the stored root is not that of the entries", "存储的根哈希与记录不符")
             raise self._between(edge.size, "the entries do not lead to the stored root", "记录与存储的根哈希不符")
-        grown, _ = await self._reader.size()
         if self._next is not None and self._next.size > grown:
             raise DamagedLogError(
                 f"entry {grown}",
                 f"a checkpoint of {self._next.size} entries was signed, the log ends here: entries were removed",
                 f"已签署 {self._next.size} 条记录的检查点，而日志到此为止：记录被删除",
             )
-        if grown == self._size and await self._reader.entry_at(self._size):
-            raise DamagedLogError(f"entry {self._size}", "it lies beyond the size of the log", "超出日志长度")
-        for level in range(1, len(edge.levels) + 1):
-            complete = grown >> (8 * level)
-            if await self._reader.tiles_beyond(level - 1, complete):
-                raise DamagedLogError(f"tile {level - 1}/{complete}", "it lies beyond the log", "超出日志长度")
+        for level, number in last_tiles.items():
+            if number >= grown >> (8 * (level + 1)):
+                raise DamagedLogError(f"tile {level}/{number}", "it lies beyond the log", "超出日志长度")
         if (doubled := await self._reader.doubled()) is not None:
             raise DamagedLogError(f"exchange {doubled}", "it has two records", "存在两条记录", doubled)
         return LogSummary(edge.size, edge.root, self._tiles, self._checked, self._signed_size)
+
+    async def held(self, checkpoint: Checkpoint) -> None:
+        """After the end: a checkpoint that was kept elsewhere."""
+        if checkpoint.size > self._size:
+            raise DamagedLogError(
+                f"entry {self._size}",
+                f"a checkpoint of {checkpoint.size} entries is held elsewhere, the log ends here: entries were removed",
+                f"另有已签署 {checkpoint.size} 条记录的检查点，而日志到此为止：记录被删除",
+            )
+        if await tree_root(self._reader, checkpoint.size) != checkpoint.root:
+            raise DamagedLogError(
+                f"entries 0 to {checkpoint.size - 1}",
+                f"they are not those of the checkpoint of {checkpoint.size} entries that is held elsewhere",
+                f"与另存的 {checkpoint.size} 条记录的检查点不符",
+            )
 
     async def _extend(self) -> None:
         """Append the hashes that were taken, and compare the tiles and the checkpoint that they complete."""
@@ -196,7 +220,7 @@ class _Check:
         if stored.hashes == tile.hashes and stored.root == tile.root:
             return
         own_root = root_of([stored.hashes[at : at + 32] for at in range(0, len(stored.hashes), 32)])
-        if tile.level or own_root != stored.root:
+        if tile.level or own_root != stored.root or len(stored.hashes) != len(tile.hashes):
             raise DamagedLogError(where, "the tile is not that of the entries", "数据块与记录不符")
         slot = next(
             at for at in range(WIDTH) if stored.hashes[32 * at : 32 * at + 32] != tile.hashes[32 * at : 32 * at + 32]

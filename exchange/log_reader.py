@@ -25,6 +25,18 @@ from exchange.tiles import Tile, Wanted, consistency_proof, inclusion_proof
 CLOCKS_APART_MS = 3_600_000
 _CHUNK = 1000
 
+# SQLite lets anyone store a text where bytes belong: read as bytes, it is what a check can name, and no crash.
+_ENTRY = [
+    sa.cast(column, sa.LargeBinary).label(column.name) if isinstance(column.type, sa.LargeBinary) else column
+    for column in entries.c
+]
+
+_TILE = [
+    tiles.c.level,
+    tiles.c.number,
+    *[sa.cast(tiles.c[name], sa.LargeBinary).label(name) for name in ("root", "hashes")],
+]
+
 _BISECT = sa.text(
     """
     WITH RECURSIVE search (low, high) AS (
@@ -110,13 +122,13 @@ class LogReader:
     async def entry(self, exchange_id: str) -> StoredEntry | None:
         """The one record of an exchange."""
         async with reading(self._engine) as connection:
-            row = (await connection.execute(sa.select(entries).where(entries.c.exchange_id == exchange_id))).first()
+            row = (await connection.execute(sa.select(*_ENTRY).where(entries.c.exchange_id == exchange_id))).first()
         return StoredEntry(*row) if row else None
 
     async def entry_at(self, seq: int) -> StoredEntry | None:
         """The entry with a number."""
         async with reading(self._engine) as connection:
-            row = (await connection.execute(sa.select(entries).where(entries.c.seq == seq))).first()
+            row = (await connection.execute(sa.select(*_ENTRY).where(entries.c.seq == seq))).first()
         return StoredEntry(*row) if row else None
 
     async def page(self, wanted: EntryFilter | None = None, *, cursor: str | None = None, limit: int = 50) -> Page:
@@ -129,7 +141,7 @@ class LogReader:
             InvalidRequestError: The cursor is none of ours.
         """
         wanted = wanted or EntryFilter()
-        query = sa.select(entries).order_by(entries.c.seq.desc()).limit(limit + 1)
+        query = sa.select(*_ENTRY).order_by(entries.c.seq.desc()).limit(limit + 1)
         if cursor is not None:
             if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
                 raise InvalidRequestError(
@@ -160,7 +172,7 @@ class LogReader:
     async def iter_entries(self, first: int = 0, last: int | None = None) -> AsyncIterator[StoredEntry]:
         """Entries number `first` up to, not including, `last` in order; to the end if `last` is None."""
         while last is None or first < last:
-            query = sa.select(entries).where(entries.c.seq >= first).order_by(entries.c.seq).limit(_CHUNK)
+            query = sa.select(*_ENTRY).where(entries.c.seq >= first).order_by(entries.c.seq).limit(_CHUNK)
             if last is not None:
                 query = query.where(entries.c.seq < last)
             async with reading(self._engine) as connection:
@@ -230,16 +242,16 @@ class LogReader:
 
     async def stored_tiles(self, level: int, first: int, count: int) -> dict[int, Tile]:
         """The complete tiles of a level with numbers from `first` on, `count` at most."""
-        query = sa.select(tiles).where(tiles.c.level == level, tiles.c.number >= first, tiles.c.number < first + count)
+        query = sa.select(*_TILE).where(tiles.c.level == level, tiles.c.number >= first, tiles.c.number < first + count)
         async with reading(self._engine) as connection:
             rows = (await connection.execute(query)).all()
         return {row.number: Tile(*row) for row in rows}
 
-    async def tiles_beyond(self, level: int, number: int) -> int:
-        """How many tiles of a level have this number or a larger one."""
-        query = sa.select(sa.func.count()).where(tiles.c.level == level, tiles.c.number >= number)
+    async def last_tiles(self) -> dict[int, int]:
+        """The number of the last complete tile of each level."""
+        query = sa.select(tiles.c.level, sa.func.max(tiles.c.number)).group_by(tiles.c.level)
         async with reading(self._engine) as connection:
-            return int((await connection.execute(query)).scalar_one())
+            return {level: number for level, number in await connection.execute(query)}
 
     async def tiles(self, wanted: Sequence[Wanted]) -> list[bytes]:
         """Hashes of tiles; an unfinished one is put together from what lies below (`exchange.tiles.TileReader`)."""

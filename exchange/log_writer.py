@@ -75,7 +75,8 @@ class LastSigned:
         """Replace it, durably; raises OSError."""
         if size <= self.size:
             return
-        temporary = self._path.with_name(self._path.name + ".new")
+        # Writers of several gateways may share the key: each has a name of its own for the new file.
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         with temporary.open("w", encoding="utf-8") as file:
             file.write(note)
             file.flush()

@@ -6,8 +6,9 @@ the CPU (docs/decisions/0003). Adapters, tools and tests use nats-py, which also
 Rules:
 1. TLS first: nothing in clear text is read or written (the server is configured with `handshake_first`).
 2. Everything published in one turn of the event loop leaves in one write: one TLS record, one system call.
-3. A silent server is noticed: a PING every `PING_SECONDS`, and the link is dropped when two in a row stay unanswered.
+3. A silent server is noticed: a PING every `ping_seconds`, and the link is dropped when two in a row stay unanswered.
 4. A link is used once. When it breaks it says so to its owner, who opens another.
+5. What the server says is bounded: a line or a message that is too long ends the link, as does anything not understood.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ PING_SECONDS = 5.0
 MAX_BUFFERED = 64 << 20
 """Bytes that may wait to be written; beyond it the link takes nothing more until it has drained."""
 
+MAX_LINE = 64 << 10
+"""Bytes of one protocol line; the longest is the server's greeting, which lists the servers of a cluster."""
+MAX_MESSAGE = 2 << 20
+"""Bytes of one message with its headers; servers are configured for 1 MB."""
+
 OnMessage = Callable[[bytes, bytes, bool], None]
 """Called with subject, payload, and whether the server says that nobody listens."""
 
@@ -34,15 +40,30 @@ class LinkError(Exception):
 
 
 class NatsLink(asyncio.Protocol):
-    """The protocol of one connection; use `open_link`."""
+    """The protocol of one connection."""
 
-    def __init__(self, name: str, inbox: bytes, on_message: OnMessage, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        inbox: bytes,
+        on_message: OnMessage,
+        on_lost: Callable[[NatsLink], None],
+        *,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        """
+        Args:
+            name: Shown by the server's monitoring.
+            inbox: Prefix of the one subscription, `<inbox>.r.*`.
+            on_lost: Called once, when an established connection has ended, whoever ended it.
+        """
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._name = name
         self._inbox = inbox
         self._on_message = on_message
         self._on_lost = on_lost
+        self._ping_seconds = ping_seconds
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._pieces: list[bytes] = []
@@ -71,6 +92,11 @@ class NatsLink(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close at once; nothing waiting is written."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream's transport
@@ -83,7 +109,7 @@ class NatsLink(asyncio.Protocol):
             self._ping_timer.cancel()
         if not self.ready.done():
             self.ready.set_exception(LinkError(f"the connection was closed: {exc or 'by the server'}"))
-        self._on_lost()
+        self._on_lost(self)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -106,10 +132,9 @@ class NatsLink(asyncio.Protocol):
             data = self._buffer + data
         try:
             self._buffer = self._parse(data)
-        except (ValueError, IndexError, LinkError) as error:
+        except (ValueError, IndexError, RecursionError, LinkError) as error:
             events.error("bus.protocol", error=repr(error))
-            if self._transport is not None:
-                self._transport.abort()
+            self.abort()
 
     # -- the NATS protocol
 
@@ -119,12 +144,17 @@ class NatsLink(asyncio.Protocol):
         while at < end:
             line_end = data.find(b"\r\n", at)
             if line_end < 0:
+                if end - at > MAX_LINE:
+                    raise LinkError("a protocol line without end")
                 return data[at:]
             kind = data[at : at + 3]
             if kind == b"MSG" or kind == b"HMS":
                 fields = data[at:line_end].split(b" ")
                 body_at = line_end + 2
-                body_end = body_at + int(fields[-1])
+                size = int(fields[-1])
+                if not 0 <= size <= MAX_MESSAGE:
+                    raise LinkError(f"a message of {size} bytes")
+                body_end = body_at + size
                 if body_end + 2 > end:
                     self._missing = body_end + 2 - end
                     self._pieces.append(data[at:])
@@ -133,6 +163,8 @@ class NatsLink(asyncio.Protocol):
                     self._on_message(fields[1], data[body_at:body_end], False)
                 else:
                     header_end = body_at + int(fields[-2])
+                    if not body_at <= header_end <= body_end:
+                        raise LinkError("a message's headers are longer than the message")
                     status = data[body_at:header_end].partition(b"\r\n")[0]
                     self._on_message(fields[1], data[header_end:body_end], status.startswith(b"NATS/1.0 503"))
                 at = body_end + 2
@@ -150,7 +182,10 @@ class NatsLink(asyncio.Protocol):
                 self.ready.set_result(None)
         elif kind == b"INF":
             first = not self.info
-            self.info = json.loads(line[5:])
+            info = json.loads(line[5:])
+            if not isinstance(info, dict):
+                raise LinkError("the server's greeting is no object")
+            self.info = info
             if first:
                 self._introduce()
         elif kind == b"-ER":
@@ -173,16 +208,16 @@ class NatsLink(asyncio.Protocol):
             "name": self._name,
         }
         self._send(b"CONNECT %b\r\nSUB %b.r.* 1\r\nPING\r\n" % (json.dumps(options).encode(), self._inbox))
-        self._ping_timer = self._loop.call_later(PING_SECONDS, self._ping)
+        self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
 
     def _ping(self) -> None:
         self._unanswered += 1
-        if self._unanswered > 2 and self._transport is not None:
-            events.warning("bus.silent", pings=self._unanswered)
-            self._transport.abort()
+        if self._unanswered > 2:
+            events.warning("bus.silent", pings=2)
+            self.abort()
             return
         self._send(b"PING\r\n")
-        self._ping_timer = self._loop.call_later(PING_SECONDS, self._ping)
+        self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
 
     # -- writing
 

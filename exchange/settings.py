@@ -46,4 +46,5 @@ class Settings(BaseSettings):
     registry_max_age: float = Field(30.0, gt=0, description="A registry not confirmed for so long refuses everything.")
     checkpoint_interval: float = Field(1.0, gt=0, description="A record is under a signed checkpoint within this time.")
     recovery_grace: float = Field(5.0, ge=0, description="After its deadline plus this, an open intent becomes unknown.")
+    keys_file: Path | None = Field(None, description="Where the key list for `datong verify` is written at start.")
     ready_file: Path | None = Field(None, description="Written with the address when the gateway accepts requests.")

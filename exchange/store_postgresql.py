@@ -42,6 +42,8 @@ _INSERT_INTENT = (
 _INSERT_CERTIFICATE = (
     "INSERT INTO log_certificates (fingerprint, der, first_seen_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 )
+# The last is what asyncpg says of a connection that broke while it was idle.
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _NEWEST = "SELECT size, root, note FROM log_checkpoints ORDER BY size DESC LIMIT 1"
 _SETTINGS = {
     "application_name": "datong-log",
@@ -132,7 +134,7 @@ class PostgresqlStore:
                     **{"timeout": 5, "command_timeout": 5, **self._arguments, "server_settings": _SETTINGS}
                 )
             yield self._connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (*_FAILURES, OSError, TimeoutError) as error:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.terminate()

@@ -77,7 +77,7 @@ class SqliteStore:
             (last,) = db.execute("SELECT max(seq) FROM log_entries").fetchone()
             leaves, *above = edge_ranges(size)
             rows = db.execute(
-                "SELECT leaf_hash, leaf FROM log_entries WHERE seq >= ? AND seq < ? ORDER BY seq",
+                "SELECT leaf_hash, CAST(leaf AS BLOB) FROM log_entries WHERE seq >= ? AND seq < ? ORDER BY seq",
                 (leaves.start, leaves.stop),
             ).fetchall()
             roots = [self._tile_roots(db, level, numbers) for level, numbers in enumerate(above)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -137,10 +138,12 @@ async def open_gateway(settings: Settings, public_url: str) -> AsyncIterator[Gat
             subject_key=settings.subject_key.read_bytes(),
             public_url=public_url,
             max_body=settings.max_body,
-            body_timeout=settings.body_timeout,
             max_in_progress=settings.max_in_progress,
             max_in_progress_per_client=settings.max_in_progress_per_client,
         )
+        if settings.keys_file is not None:
+            keys = audit.key_list(settings.trust_anchors, log.vkey)
+            settings.keys_file.write_text(json.dumps(keys, indent=2), encoding="utf-8")
         log.remember_certificate(identity.fingerprint, identity.certificate.public_bytes(Encoding.DER))
         yield Gateway(settings, identity, authenticator, mirror, log, bus, face)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -62,9 +63,7 @@ async def list_exchanges(
         until_ms=_unix_ms(until),
     )
     page = await request.app.state.gateway.log.reader.page(wanted, cursor=cursor, limit=limit)
-    return ExchangePage(
-        exchanges=[_exchange(request, entry) for entry in page.entries], next_cursor=page.next_cursor
-    )
+    return ExchangePage(exchanges=[_exchange(request, entry) for entry in page.entries], next_cursor=page.next_cursor)
 
 
 @router.get("/exchanges/{exchange_id}")
@@ -87,12 +86,16 @@ async def show_receipt(request: Request, caller: CallerDep, exchange_id: str) ->
     )
 
 
+def key_list(trust_anchors: Path, vkey: str) -> dict[str, Any]:
+    """The keys that receipts of this gateway are verified with: of its log, and of the accepted CAs."""
+    return {"format": "datong-keys/1", "logs": [vkey], "trust_anchors": [trust_anchors.read_text(encoding="ascii")]}
+
+
 @router.get("/keys")
 async def show_keys(request: Request) -> dict[str, Any]:
     """The key list that `datong verify` takes. Compare it with one obtained another way before relying on it."""
     gateway = request.app.state.gateway
-    anchors = gateway.settings.trust_anchors.read_text(encoding="ascii")
-    return {"format": "datong-keys/1", "logs": [gateway.log.vkey], "trust_anchors": [anchors]}
+    return key_list(gateway.settings.trust_anchors, gateway.log.vkey)
 
 
 @router.get("/log/checkpoint")

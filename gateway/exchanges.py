@@ -20,13 +20,14 @@ from typing import Any
 
 import structlog
 
-from ca_auth import Authenticator, HandshakeRefusal, Principal
+from ca_auth import REFUSAL_KEY, Authenticator, HandshakeRefusal, Principal, Refusal
 from exchange import (
     Broker,
     ClientMismatchError,
     Entropy,
     ExchangeLog,
     Headers,
+    HeadersTooLargeError,
     InvalidClientError,
     InvalidRequestError,
     LogUnavailableError,
@@ -35,9 +36,11 @@ from exchange import (
     PayloadTooLargeError,
     Query,
     QueryStatement,
+    RequestTimeoutError,
     Rfc3339,
     ServiceId,
     SubsystemId,
+    TooManyRequestsError,
     UnauthenticatedError,
     from_wire,
     header_block,
@@ -129,7 +132,6 @@ class ExchangeFace:
         subject_key: bytes,
         public_url: str,
         max_body: int,
-        body_timeout: float,
         max_in_progress: int,
         max_in_progress_per_client: int,
     ) -> None:
@@ -143,7 +145,6 @@ class ExchangeFace:
         self._subject_key = subject_key
         self._receipt_url = f"{public_url}/v1/exchanges/%s/receipt"
         self._max_body = max_body
-        self._body_timeout = body_timeout
         self._max_in_progress = max_in_progress
         self._max_per_client = max_in_progress_per_client
         self._in_progress = 0
@@ -196,7 +197,7 @@ class ExchangeFace:
 
     def record_edge_refusal(self, rule: str, status: int, peer: str | None) -> None:
         """Put on the record a request that was answered `status` before it reached this application."""
-        self._record_stray(InvalidRequestError(rule, problem=rule), status, peer)
+        self._record_stray(edge_error(rule, status), status, peer)
 
     def record_handshake_refusal(self, refusal: HandshakeRefusal) -> None:
         """Put on the record a connection whose handshake was refused; nobody was told more than TLS tells."""
@@ -255,7 +256,7 @@ class ExchangeFace:
         service = decision.service
         if self._in_progress >= self._max_in_progress or self._by_client[attempt.client] >= self._max_per_client:
             raise OverloadedError
-        body = await self._body(attempt, receive, min(self._max_body, service.max_request_bytes))
+        body = await self._body(attempt, scope, receive, min(self._max_body, service.max_request_bytes))
 
         if not attempt.message_id:
             attempt.message_id = f"{attempt.client.split('/', 1)[0]}-{attempt.id}"
@@ -339,43 +340,24 @@ class ExchangeFace:
             )
         return client
 
-    async def _body(self, attempt: Attempt, receive: Receive, limit: int) -> bytes:
+    async def _body(self, attempt: Attempt, scope: Scope, receive: Receive, limit: int) -> bytes:
+        """The whole body; the edge sees to it that it arrives in time."""
         length = attempt.noted.get(b"content-length")
         if length is not None and int(length) > limit:
             raise PayloadTooLargeError(limit=limit)
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            body = await self._more_body(body, receive, limit)
-        if len(body) > limit:
-            raise PayloadTooLargeError(limit=limit)
-        return body
-
-    async def _more_body(self, first: bytes, receive: Receive, limit: int) -> bytes:
-        pieces = [first]
-        size = len(first)
-        try:
-            async with asyncio.timeout(self._body_timeout):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise InvalidRequestError(
-                            "body-complete",
-                            problem="The caller left before the body was complete.",
-                            problem_zh="请求体未传完调用方即断开。",
-                        )
-                    piece = message.get("body", b"")
-                    size += len(piece)
-                    if size > limit:
-                        raise PayloadTooLargeError(limit=limit)
-                    pieces.append(piece)
-                    more = message.get("more_body", False)
-        except TimeoutError as error:
-            raise InvalidRequestError(
-                "body-timeout", problem="The body did not arrive in time.", problem_zh="请求体未在规定时间内到达。"
-            ) from error
-        return b"".join(pieces)
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _cut_short(scope["state"].get(REFUSAL_KEY))
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit:
+                raise PayloadTooLargeError(limit=limit)
+            if not message.get("more_body", False):
+                return b"".join((*pieces, piece)) if pieces else piece
+            pieces.append(piece)
 
     def _statement(
         self, attempt: Attempt, *, purpose: str = "", deadline: str = "", digest: str = "", size: int = 0
@@ -485,6 +467,29 @@ def _text(noted: dict[bytes, bytes], name: bytes) -> str:
             problem_zh=f"{shown} 必须是可打印字符，且不超过 {MAX_NOTE} 个字符。",
         )
     return text
+
+
+def _cut_short(refusal: Refusal | None) -> MeshError:
+    """Why the rest of a body never comes: the edge refused it, or the caller left."""
+    if refusal is not None:
+        return edge_error(refusal.rule, refusal.status)
+    return InvalidRequestError(
+        "body-complete",
+        problem="The caller left before the body was complete.",
+        problem_zh="请求体未传完调用方即断开。",
+    )
+
+
+def edge_error(rule: str, status: int) -> MeshError:
+    """A refusal of the edge as an error of the mesh."""
+    kinds: dict[int, type[MeshError]] = {
+        408: RequestTimeoutError,
+        429: TooManyRequestsError,
+        431: HeadersTooLargeError,
+    }
+    if status in kinds:
+        return kinds[status](rule)
+    return InvalidRequestError(rule, problem="Not a valid HTTP request.", problem_zh="不是合法的 HTTP 请求。")
 
 
 def _traceparent(noted: dict[bytes, bytes]) -> str | None:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from xml.sax.saxutils import escape
 
 import msgspec
 
 from exchange import Headers, Language, MeshError
+
+_PROBLEM = b"application/problem+json"
+_DECIDING = {
+    b"application/xml": b"application/xml;charset=utf-8",
+    b"text/xml": b"text/xml;charset=utf-8",
+    b"text/*": b"text/xml;charset=utf-8",
+    b"application/json": _PROBLEM,
+    _PROBLEM: _PROBLEM,
+    b"application/*": _PROBLEM,
+    b"*/*": _PROBLEM,
+}
+"""Media ranges that decide the form of an error, as X-Road's clients know it; others are passed over."""
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -80,21 +94,18 @@ def _problem(error: MeshError, exchange_id: str, language: Language) -> bytes:
 
 
 def _xml(error: MeshError, exchange_id: str, language: Language) -> bytes:
+    # A text may quote the caller, and XML has no way to write some characters.
+    message = _NOT_IN_XML.sub("\ufffd", f"{error.detail_in(language)} {error.next_in(language)}")
     return (
-        f"<error><type>{escape(error.xroad_code)}</type>"
-        f"<message>{escape(error.detail_in(language))} {escape(error.next_in(language))}</message>"
+        f"<error><type>{escape(error.xroad_code)}</type><message>{escape(message)}</message>"
         f"<detail>{exchange_id}</detail></error>"
     ).encode()
 
 
 def _media_type(accept: bytes) -> bytes:
-    """The first type of Accept that decides, as X-Road does it: quality values are ignored."""
+    """The first media range of Accept that decides; quality values are ignored, as X-Road does it."""
     for item in accept.lower().split(b","):
-        media = item.partition(b";")[0].strip()
-        if media in (b"application/xml", b"text/xml"):
-            return media + b";charset=utf-8"
-        if media.startswith(b"text/"):
-            return b"text/xml;charset=utf-8"
-        if media.startswith(b"application/"):
-            break
-    return b"application/problem+json"
+        media = _DECIDING.get(item.partition(b";")[0].strip())
+        if media is not None:
+            return media
+    return _PROBLEM

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import socket
 import ssl
 import sys
@@ -12,7 +11,7 @@ import structlog
 import uvicorn
 
 from ca_auth import EdgeLimits, edge_protocol, server_context
-from exchange import Settings
+from exchange import Settings, configure_events
 from gateway.app import GatewayApp
 
 DRAIN_SECONDS = 15
@@ -28,7 +27,7 @@ def serve(settings: Settings) -> None:
     Raises:
         PortBusyError: The address is taken.
     """
-    configure_logging()
+    configure_events()
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     public_url = settings.public_url or f"https://{_name(settings.host)}:{port}"
@@ -89,22 +88,6 @@ class _Server(uvicorn.Server):
                 self._settings.ready_file.write_text(self._public_url)
 
 
-def configure_logging() -> None:
-    """Operational logs: one JSON object a line on standard error."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -121,4 +104,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _name(host: str) -> str:
-    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host

@@ -24,7 +24,7 @@ class OperationIndex:
         globs: dict[str, _Candidates] = {}
         compiled = [(compile_pattern(operation.path), operation) for operation in operations]
         for pattern, operation in sorted(compiled, key=lambda pair: pair[0].specificity):
-            if pattern.template is None:
+            if pattern.template is None or pattern.open_ended:
                 globs[operation.method] = (*globs.get(operation.method, ()), (pattern, operation))
             else:
                 key = (operation.method, len(pattern.template))

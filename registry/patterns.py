@@ -24,11 +24,13 @@ _LITERAL, _NAME, _STAR, _ANY = "literal", "name", "star", "any"
 
 @dataclass(frozen=True, slots=True)
 class PathPattern:
-    """A compiled pattern: either a plain template, compared segment by segment, or a regular expression."""
+    """A compiled pattern: a template, compared segment by segment, or else a regular expression."""
 
     text: str
     template: tuple[str | None, ...] | None
-    """Segments of a template, None for a placeholder; None when the pattern needs the regular expression."""
+    """Segments, None for a placeholder; None when the pattern needs the regular expression."""
+    open_ended: bool
+    """Whether any path below the template matches, as in `/a/{b}/**`."""
     expression: re.Pattern[str] | None
     """Set when `template` is not; both are None for `**`, which matches every path."""
     specificity: tuple[int, int, int]
@@ -38,9 +40,9 @@ class PathPattern:
         """Whether the path fits; `path` is `path_of(segments)`, which refused rule 5 already."""
         template = self.template
         if template is not None:
-            if len(template) != len(segments):
+            if not (len(segments) > len(template) if self.open_ended else len(segments) == len(template)):
                 return False
-            for expected, segment in zip(template, segments, strict=True):
+            for expected, segment in zip(template, segments):  # noqa: B905  # what is below the template is free
                 if (segment != expected) if expected is not None else not segment:
                     return False
             return True
@@ -75,10 +77,15 @@ def compile_pattern(text: str) -> PathPattern:
     kinds = [kind for kind, _ in tokens]
     literal = "".join(value for kind, value in tokens if kind == _LITERAL)
     specificity = (kinds.count(_ANY), kinds.count(_STAR) + kinds.count(_NAME), -len(literal))
-    if kinds == [_ANY]:
-        return PathPattern(text, None, None, specificity)
-    template = _template(tokens)
-    return PathPattern(text, template, None if template is not None else _expression(tokens), specificity)
+    if kinds == [_ANY] or (kinds == [_LITERAL, _ANY] and literal == "/"):
+        return PathPattern(text, None, False, None, specificity)
+    # `/a/**` is the template `/a` and at least one more segment, which may be empty: `/a/`.
+    open_ended = kinds[-1] == _ANY and text.rstrip("*").endswith("/")
+    template = _template(tokens[:-1] if open_ended else tokens)
+    if template is not None and open_ended:
+        template = template[:-1]  # the empty segment after the slash
+    expression = None if template is not None else _expression(tokens)
+    return PathPattern(text, template, open_ended, expression, specificity)
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

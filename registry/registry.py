@@ -10,8 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from exchange import ServiceId, SubsystemId
-from exchange.database import create_engine, database_url, reading, sqlite_path, upgrade, writing
+from exchange import ServiceId, SubsystemId, create_engine, database_url, reading, sqlite_path, upgrade, writing
 from registry import rows, tables
 from registry.changes import Changes
 from registry.records import CertificateUse, Change, Grant, Member, Rows, Service, Subsystem

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from exchange.database import UtcDateTime
+from exchange import UtcDateTime
 
 metadata = sa.MetaData(
     naming_convention={

@@ -1,6 +1,7 @@
 """The framework peer: FastStream's request and reply over NATS behind FastAPI. No identity, no signature, no record.
 
-`python -m benchmarks.peers.faststream_rpc NATS_URL` runs the side that answers; `faststream_gateway` is the side that asks.
+`python -m benchmarks.peers.faststream_rpc NATS_URL` runs the side that answers; `faststream_gateway` makes the one
+that asks.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def faststream_gateway(nats_url: str) -> FastAPI:
 
     @app.api_route("/{path:path}", methods=["GET", "POST"])
     async def call(path: str, request: Request) -> Response:
-        question = {"method": request.method, "path": path, "body": (await request.body()).decode()}
+        question: dict[str, Any] = {"method": request.method, "path": path, "body": (await request.body()).decode()}
         answer = await broker.request(question, _SUBJECT, timeout=_TIMEOUT_S)
         return Response(answer.body, media_type="application/json")
 

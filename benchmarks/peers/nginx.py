@@ -1,7 +1,7 @@
-"""nginx, one worker: a plain HTTP backend that serves a file, and in front of it a reverse proxy with client certificates.
+"""nginx, one worker: a plain HTTP backend that serves a file, and before it a reverse proxy with client certificates.
 
 `/b/1k` is 1 kB of JSON, through the proxy or straight from the backend; `/local` is answered by the proxy itself.
-Both servers are one process, which is also the backend of the plain proxies and of the mesh where it has an HTTP source.
+Both are one process, which is also the backend of the plain proxies and of the mesh where it has an HTTP source.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,18 +72,16 @@ class _Starter:
         self._pki = pki
         self._waiting: list[tuple[str, subprocess.Popen[bytes], int]] = []
 
-    def start(self, name: str, command: list[str | Path], *, port: int | None) -> int:
+    def start(self, name: str, command: Sequence[str | Path], *, port: int | None) -> int:
         process = self._processes.start(name, command)
         if port is not None:
             self._waiting.append((name, process, port))
         return process.pid
 
-    def python(
-        self, name: str, *, path: str, behind: str, behind_pids: tuple[int, ...], local: bool = False
-    ) -> Target:
+    def python(self, name: str, *, path: str, behind: str, behind_pids: tuple[int, ...], local: bool = False) -> Target:
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.peers.serve", name]
-        options = ["--port", str(port), "--pki", self._pki.folder, "--behind", behind]
+        options = ["--port", str(port), "--pki", str(self._pki.folder), "--behind", behind]
         pid = self.start(name, [*command, *options], port=port)
         url = f"https://127.0.0.1:{port}{path}"
         return Target(

@@ -25,8 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from exchange import Language, MeshError
-from exchange.database import database_url, sqlite_path
+from exchange import Language, MeshError, database_url, sqlite_path
 from registry import Change, Registry
 
 _T = TypeVar("_T")

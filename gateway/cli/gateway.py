@@ -54,5 +54,6 @@ def _of_folder(data: Path) -> dict[str, Any]:
         "log_key": data / "log.key",
         "subject_key": data / "subject.key",
         "registry_database": f"sqlite:///{data / 'registry.db'}",
+        "keys_file": data / "keys.json",
         "log_database": f"sqlite:///{data / 'log.db'}",
     }

@@ -13,17 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import uvicorn
 
 from ca_auth import (
+    REFUSAL_KEY,
     Authenticator,
     CertificateRequest,
     DemoCA,
     EdgeLimits,
     HandshakeRefusal,
     IssuedCertificate,
+    Refusal,
     client_context,
     edge_protocol,
     server_context,
@@ -84,6 +86,8 @@ class Edge:
     authenticator: Authenticator
     executed: list[str] = field(default_factory=list)
     refused: queue.Queue[tuple[str, int, str | None]] = field(default_factory=queue.Queue)
+    cut_short: queue.Queue[Refusal | None] = field(default_factory=queue.Queue)
+    """Why the edge ended requests whose head the application had."""
     handshakes: queue.Queue[HandshakeRefusal] = field(default_factory=queue.Queue)
     release: threading.Event = field(default_factory=threading.Event)
     now: float | None = None
@@ -119,6 +123,7 @@ class Edge:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
+                self.cut_short.put(scope["state"].get(REFUSAL_KEY))
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
@@ -159,6 +164,10 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         self.tls.sendall(data)
+
+    def send_for_ever(self, data: bytes) -> NoReturn:
+        while True:
+            self.send(data)
 
     def get(self, path: str = "/", *, more: str = "") -> Answer:
         self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())

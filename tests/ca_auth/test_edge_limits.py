@@ -172,7 +172,7 @@ def test_a_head_of_8_mebibytes_is_answered_before_it_is_read(edge: Edge) -> None
     with edge.connect(edge.pki.tax) as caller:
         caller.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Endless: ")
         sent = 0
-        while sent < 8 << 20 and not caller.hears_within(0):
+        while sent < 8 << 20 and not caller.hears_within(0.01):
             caller.send(b"x" * 16384)
             sent += 16384
         assert caller.answer().status == 431
@@ -184,7 +184,7 @@ def test_a_caller_that_does_not_stop_after_a_refusal_is_cut_off(edge: Edge) -> N
     with edge.connect(edge.pki.tax) as caller:
         caller.send(head_of(20_000))
         with pytest.raises((ConnectionError, ssl.SSLError)):
-            caller.send(b"x" * (1 << 30))
+            caller.send_for_ever(b"x" * 16384)
 
 
 @pytest.mark.parametrize(("lines", "status"), [(64, 200), (65, 431), (4000, 431)])
@@ -293,7 +293,7 @@ def test_endless_trailers_are_refused(edge: Edge) -> None:
     with edge.connect(edge.pki.tax) as caller:
         caller.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Endless: ")
         sent = 0
-        while sent < 8 << 20 and not caller.hears_within(0):
+        while sent < 8 << 20 and not caller.hears_within(0.01):
             caller.send(b"x" * 16384)
             sent += 16384
         assert caller.answer().json()["rule"] == "head-size"
@@ -325,7 +325,7 @@ def test_an_answer_given_before_the_body_was_read_is_the_only_one(edge: Edge) ->
 def test_the_refusal_speaks_the_callers_language(edge: Edge) -> None:
     with edge.connect(edge.pki.tax) as caller:
         answer = caller.get(more="Host: localhost\r\nAccept-Language: zh-CN,zh;q=0.9\r\n")
-    assert answer.headers["content-language"] == "zh"
+    assert answer.headers["content-language"] == "zh-CN"
     assert "Host" in answer.json()["detail"]
     assert answer.json()["title"] == "请求格式不正确"
 
@@ -377,7 +377,8 @@ def test_a_slow_body_is_answered_408_and_closed(hasty: Edge) -> None:
         answer = caller.answer()
         assert caller.is_closed()
     assert (answer.status, answer.json()["rule"]) == (408, "body-deadline")
-    assert hasty.refused.get(timeout=TIMEOUT) == ("body-deadline", 408, hasty.pki.tax.fingerprint)
+    assert hasty.cut_short.get(timeout=TIMEOUT).rule == "body-deadline"  # told to the application, which has the request
+    assert hasty.refused.empty()
 
 
 def test_a_connection_without_a_byte_is_closed_without_an_answer(hasty: Edge) -> None:

@@ -16,7 +16,7 @@ runner = CliRunner()
 
 
 def test_help_lists_every_command_with_a_line() -> None:
-    shown = runner.invoke(app, ["--help"], terminal_width=120)
+    shown = runner.invoke(app, ["--help"], prog_name="datong", terminal_width=120)
     assert shown.exit_code == 0, shown.output
     for name in COMMANDS:
         assert f" {name} " in shown.output, name
@@ -24,18 +24,18 @@ def test_help_lists_every_command_with_a_line() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_explains_itself(name: str) -> None:
-    shown = runner.invoke(app, [name, "--help"])
+    shown = runner.invoke(app, [name, "--help"], prog_name="datong")
     assert shown.exit_code == 0, shown.output
     assert f"Usage: datong {name}" in shown.output
 
 
 def test_nothing_at_all_shows_the_help() -> None:
-    shown = runner.invoke(app, [])
+    shown = runner.invoke(app, [], prog_name="datong")
     assert "Usage: datong" in shown.output
 
 
 def test_an_unknown_command_is_named() -> None:
-    refused = runner.invoke(app, ["upp"])
+    refused = runner.invoke(app, ["upp"], prog_name="datong")
     assert refused.exit_code == 2
     assert "upp" in refused.output
 
@@ -52,7 +52,7 @@ def test_one_command_does_not_load_the_others() -> None:
 
 
 def test_a_missing_contract_is_one_clear_line(tmp_path: Path) -> None:
-    refused = runner.invoke(app, ["adapter", "run", str(tmp_path / "adapter.toml")])
+    refused = runner.invoke(app, ["adapter", "run", str(tmp_path / "adapter.toml")], prog_name="datong")
     assert refused.exit_code == 2
     assert "adapter.toml" in refused.output
     assert "Traceback" not in refused.output

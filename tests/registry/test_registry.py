@@ -28,7 +28,7 @@ from registry import Grant, Member, Operation, Registry, Service, Snapshot, Subs
 from tests.registry.conftest import ENTERPRISES, HOUSING, NOON, TAX, Clock
 
 WHO: dict[str, Any] = {"by": "tester", "why": "a test"}
-NEW = MemberId("CN/GOV/1199000000000104WQ")
+NEW = MemberId("CN/GOV/11990000000001046B")
 
 
 async def untouched(registry: Registry, version: int) -> None:

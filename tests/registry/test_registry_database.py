@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from exchange.database import UtcDateTime, create_engine, reading, upgrade, writing
-from exchange.database import database_url as normalised
+from exchange import UtcDateTime, create_engine, reading, upgrade, writing
+from exchange import database_url as normalised
 from registry.registry import MIGRATIONS
 from registry.tables import metadata, registry_version
 

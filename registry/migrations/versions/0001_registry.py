@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from exchange.database import UtcDateTime
+from exchange import UtcDateTime
 
 revision = "0001"
 down_revision = None

@@ -1,0 +1,65 @@
+"""Whether a certificate led to a trust anchor at some moment, for verifying receipts with nothing but `cryptography`.
+
+Who is let in at the door is decided elsewhere (`ca_auth`), with revocation and everything else that is known at that
+moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import unquote
+
+from cryptography import x509
+from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+_URI_SCHEME = "datong:"
+_MAX_DEPTH = 8
+
+
+class CertificateError(ValueError):
+    """The certificate does not lead to a trust anchor, or not at that moment."""
+
+    def __init__(self, en: str, zh: str) -> None:
+        super().__init__(en)
+        self.zh = zh
+
+
+def check_path(
+    certificate: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    trust_anchors: Sequence[x509.Certificate],
+    at: datetime,
+) -> list[x509.Certificate]:
+    """Return the path from the certificate to a trust anchor, without the anchor, that was valid at the moment `at`.
+
+    Raises:
+        CertificateError: There is none.
+    """
+    if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+        raise CertificateError(f"the certificate was not valid at {at.isoformat()}", f"证书在 {at.isoformat()} 无效")
+    if not trust_anchors:
+        raise CertificateError("the key list has no trust anchors", "密钥列表中没有信任锚")
+    builder = PolicyBuilder().store(Store(trust_anchors)).time(at).max_chain_depth(_MAX_DEPTH)
+    # What a leaf must say (its identity) is compared by the caller; that it may sign is not a matter of TLS purposes.
+    builder = builder.extension_policies(
+        ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all()
+    )
+    try:
+        verified = builder.build_client_verifier().verify(certificate, list(others))
+    except VerificationError as error:
+        raise CertificateError(f"no path to a trust anchor: {error}", "无法追溯到信任锚") from error
+    return list(verified.chain[:-1])
+
+
+def names(certificate: x509.Certificate, identifier: str) -> bool:
+    """Whether the certificate is that of a member or subsystem, or of the member that a subsystem belongs to."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False
+    ours = [unquote(uri[len(_URI_SCHEME) :]) for uri in uris if uri.startswith(_URI_SCHEME)]
+    if len(ours) != 1 or not identifier:
+        return False
+    return identifier == ours[0] or (ours[0].count("/") == 2 and identifier.startswith(ours[0] + "/"))

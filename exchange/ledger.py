@@ -1,0 +1,259 @@
+"""An adapter's own ledger: what it was asked to do, what it released, to whom and when.
+
+Rules:
+1. Append-only files of JSON lines (RFC 8785), `00000001.jsonl` and so on. A line holds the statements byte for byte as they were
+   sealed, and both seals: the department can prove the question, and what it answered.
+2. An unsafe question is on disk (`fdatasync`) before the department's system is touched. An answer's line is with the operating
+   system before it is released, so that it survives this process, and on disk within a second.
+3. A write that fails is undone and releases nothing. A last line that a power cut tore is cut off at the next start, and said.
+4. All lines of one turn of the event loop are one write. Syncing never stalls the loop.
+5. One process at a time: the folder is locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import structlog
+from msgspec import UNSET, Raw, UnsetType
+
+from exchange.errors import LogUnavailableError
+from exchange.moments import Rfc3339
+from exchange.record import seal_text
+
+SEGMENT_BYTES = 64 << 20
+SYNC_SECONDS = 1.0
+
+events = structlog.get_logger("datong.ledger")
+
+
+class LedgerError(OSError):
+    """The ledger cannot be opened or read; the message says why."""
+
+
+class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. Fields in alphabetical order; `query` and `answer` are the statements' canonical bytes."""
+
+    answer: Raw | UnsetType = UNSET
+    answer_seal: str | UnsetType = UNSET
+    at: str
+    """RFC 3339, by the adapter's clock."""
+    kind: Literal["intent", "answer"]
+    query: Raw
+    query_seal: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(LedgerLine).decode
+
+
+class Ledger:
+    """The ledger of one adapter process; `open` makes one."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self._folder = folder
+        self._lock = lock
+        self._loop = asyncio.get_running_loop()
+        self._time_text = Rfc3339()
+        self._waiting: list[tuple[bytes, asyncio.Future[None], bool]] = []
+        self._to_sync: list[asyncio.Future[None]] = []
+        self._syncing: asyncio.Task[None] | None = None
+        self._sync_timer: asyncio.TimerHandle | None = None
+        newest = _segments(folder)[-1:]
+        self._number = int(newest[0].stem) if newest else 1
+        self._fd, self._size = self._open_segment()
+
+    @classmethod
+    async def open(cls, folder: Path) -> Ledger:
+        """Open the ledger in `folder`, made if missing; cuts off a torn last line.
+
+        Raises:
+            LedgerError: Another process has it open, or the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise LedgerError(f"the ledger in {folder} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise LedgerError(f"another adapter process has the ledger in {folder} open") from error
+        return cls(folder, lock)
+
+    async def intend(self, query: bytes, query_seal: bytes) -> None:
+        """Return when it is on disk that the question is about to be asked; raises LogUnavailableError."""
+        await self._append(self._line("intent", query, query_seal), durable=True)
+
+    async def answered(self, query: bytes, query_seal: bytes, answer: bytes, answer_seal: bytes) -> None:
+        """Return when the answer's line would survive this process; raises LogUnavailableError."""
+        await self._append(self._line("answer", query, query_seal, answer, answer_seal), durable=False)
+
+    async def close(self) -> None:
+        """Write and sync what is left; let go of the folder."""
+        self._flush()
+        while self._syncing is not None:
+            await self._syncing
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+        os.fdatasync(self._fd)
+        os.close(self._fd)
+        os.close(self._lock)
+
+    def _line(
+        self,
+        kind: Literal["intent", "answer"],
+        query: bytes,
+        query_seal: bytes,
+        answer: bytes | None = None,
+        answer_seal: bytes = b"",
+    ) -> bytes:
+        line = LedgerLine(
+            answer=UNSET if answer is None else Raw(answer),
+            answer_seal=UNSET if answer is None else seal_text(answer_seal),
+            at=self._time_text(time.time_ns() // 1_000_000),
+            kind=kind,
+            query=Raw(query),
+            query_seal=seal_text(query_seal),
+        )
+        return _encode(line) + b"\n"
+
+    def _append(self, line: bytes, *, durable: bool) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((line, future, durable))
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            if self._size >= SEGMENT_BYTES and self._syncing is None:
+                self._next_segment()
+            self._write(b"".join([line for line, _, _ in waiting]))
+        except OSError as error:
+            events.error("ledger.write", error=error.strerror)
+            for _, future, _ in waiting:
+                if not future.done():
+                    future.set_exception(LogUnavailableError("ledger-written"))
+            return
+        for _, future, durable in waiting:
+            if durable:
+                self._to_sync.append(future)
+            elif not future.done():
+                future.set_result(None)
+        if self._to_sync:
+            self._start_sync()
+        elif self._sync_timer is None and self._syncing is None:
+            self._sync_timer = self._loop.call_later(SYNC_SECONDS, self._start_sync)
+
+    def _write(self, data: bytes) -> None:
+        """All of it or nothing; raises OSError."""
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+
+    def _start_sync(self) -> None:
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+            self._sync_timer = None
+        if self._syncing is None:
+            self._syncing = self._loop.create_task(self._sync())
+
+    async def _sync(self) -> None:
+        try:
+            while True:
+                futures, self._to_sync = self._to_sync, []
+                try:
+                    await self._loop.run_in_executor(None, os.fdatasync, self._fd)
+                except OSError as error:
+                    events.error("ledger.sync", error=error.strerror)
+                    for future in futures:
+                        if not future.done():
+                            future.set_exception(LogUnavailableError("ledger-written"))
+                else:
+                    for future in futures:
+                        if not future.done():
+                            future.set_result(None)
+                if not self._to_sync:
+                    return
+        finally:
+            self._syncing = None
+
+    def _next_segment(self) -> None:
+        os.fdatasync(self._fd)
+        os.close(self._fd)
+        self._number += 1
+        self._fd, self._size = self._open_segment()
+
+    def _open_segment(self) -> tuple[int, int]:
+        path = self._folder / f"{self._number:08d}.jsonl"
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+            size = os.fstat(fd).st_size
+            whole = _whole_lines(fd, size)
+            if whole < size:
+                events.warning("ledger.torn_line", segment=path.name, bytes_cut=size - whole)
+                os.ftruncate(fd, whole)
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the file's name must survive, too
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
+        return fd, whole
+
+
+def read_ledger(folder: Path) -> Iterator[LedgerLine]:
+    """The lines of a ledger, oldest first; a torn last line is left out.
+
+    Raises:
+        LedgerError: There is no ledger, or a line is none of ours; the message names file and line.
+    """
+    segments = _segments(folder)
+    if not segments:
+        raise LedgerError(f"there is no ledger in {folder}")
+    for segment in segments:
+        with segment.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    if segment is not segments[-1]:
+                        raise LedgerError(f"{segment}, line {number}: torn, and not the last one")
+                    return
+                try:
+                    yield _decode(line)
+                except msgspec.MsgspecError as error:
+                    raise LedgerError(f"{segment}, line {number}: {error}") from error
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdecimal())
+
+
+def _whole_lines(fd: int, size: int) -> int:
+    """How many bytes of the file are whole lines."""
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        block = os.pread(fd, end - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
