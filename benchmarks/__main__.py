@@ -30,6 +30,7 @@ from benchmarks.toolchain import Toolchain, prepare
 from benchmarks.wrk import Wrk
 
 HERE = Path(__file__).resolve().parent
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _PARTS: tuple[Part, ...] = get_args(Part)
 # httpx drowns at the higher rates and bare has no backend, so neither says anything about latency at a fixed rate.
 _NOT_IN_OPEN_LOOP = frozenset({"httpx", "bare", NAMES["no-evidence"]})
@@ -91,7 +92,9 @@ def _positive(text: str) -> int:
 
 def main() -> int:
     """Exit code 0 whatever the timings; 1 if something did not start; 130 on Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    # SIGINT too: a shell starts background jobs with it ignored, and then Python leaves it so.
+    for number in _ENDING:
+        signal.signal(number, _interrupted)
     plan = read_plan(sys.argv[1:])
     # Beside the sources rather than in /tmp, which may be memory: what a durable log costs is part of the result.
     below = HERE / ".work"
@@ -109,6 +112,10 @@ def main() -> int:
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    # Only once: a second Ctrl-C would cut the ending of the servers short.
+    for ending in _ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    say("interrupted: ending the servers")
     raise KeyboardInterrupt
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -11,6 +12,7 @@ from benchmarks.targets import Identity, Target, path_of
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
+_GOODBYE_S = 2.0
 
 
 class Listener(Protocol):
@@ -67,6 +69,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         busy: A request was sent and its answer has not arrived whole.
         since: The time that `send` was given; latency counts from it.
+        gone: Set once the connection is closed, by whichever side.
     """
 
     def __init__(self, listener: Listener, request: bytes) -> None:
@@ -78,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._missing: int | None = None  # None: still reading the head
         self.busy = False
         self.since = 0.0
+        self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no asyncio class, they only behave like one.
@@ -85,6 +89,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.gone.set()
         self._listener.on_lost(self)
 
     def send(self, since: float) -> bool:
@@ -96,8 +101,14 @@ class Connection(asyncio.Protocol):
         return True
 
     def close(self) -> None:
+        """Say goodbye in TLS and close; `gone` is set when that is done."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close without another word."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._missing is None:
@@ -128,6 +139,20 @@ async def connect(target: Target, listener: Listener, context: ssl.SSLContext) -
     return connection
 
 
+async def close_all(connections: Sequence[Connection]) -> None:
+    """Close every connection and return when all are gone: a loop that ends earlier leaves their sockets open."""
+    for connection in connections:
+        connection.close()
+    everyone = [asyncio.create_task(connection.gone.wait()) for connection in connections]
+    if not everyone:
+        return
+    _, waiting = await asyncio.wait(everyone, timeout=_GOODBYE_S)
+    for connection in connections:
+        connection.abort()  # Nothing happens to those that are gone.
+    if waiting:
+        await asyncio.wait(waiting)
+
+
 def latencies_ms(waits: list[float]) -> list[float]:
     """Seconds to ascending milliseconds."""
     return sorted(wait * 1e3 for wait in waits)
@@ -144,7 +169,7 @@ async def probe(target: Target) -> None:
         connection = await connect(target, listener, client_context(target.identity))
         connection.send(time.perf_counter())
         status = await asyncio.wait_for(listener.status, timeout=30)
-        connection.close()
+        await close_all([connection])
     except (OSError, TimeoutError) as error:
         raise BenchError(f"{target.name} does not answer at {target.url}: {error!r}") from error
     if status != 200:

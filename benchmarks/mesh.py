@@ -1,7 +1,7 @@
-"""The mesh under test: the real product processes, started as a whole by `deploy.bench_mesh`.
+"""The mesh under test: the real product processes, started as a whole by `deploy.trial_mesh`.
 
 What is agreed with that program:
-1. `python -m deploy.bench_mesh --dir DIR --backend-url URL --variant VARIANT` brings up one mesh with its own
+1. `python -m deploy.trial_mesh --dir DIR --backend-url URL --variant VARIANT` brings up one mesh with its own
    certificates, members, one grant and one service whose answer is about 1 kB of JSON. DIR is empty, on a real disk.
 2. When a request would be answered it prints one line of JSON on standard output: `url` (GET it), `headers`
    (X-Road-Client), `pids` (roots of all its process trees), `cert`, `key`, `ca` (paths of PEM files); optional:
@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin
@@ -39,13 +39,23 @@ class MeshUnderTest:
         backend_url: Base URL of the peers' backend, for the HTTP source; it answers GET /b/1k.
         backend_pids: Processes of that backend: their CPU time counts for the variant that calls it.
         work: Folder below which each variant gets its own.
+        program: Command of the program described above, without its options.
     """
 
-    def __init__(self, processes: Processes, *, backend_url: str, backend_pids: tuple[int, ...], work: Path) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        *,
+        backend_url: str,
+        backend_pids: tuple[int, ...],
+        work: Path,
+        program: Sequence[str] = (sys.executable, "-m", "deploy.trial_mesh"),
+    ) -> None:
         self._processes = processes
         self._backend_url = backend_url
         self._backend_pids = backend_pids
         self._work = work
+        self._program = program
 
     def start(self, variant: Variant) -> Target:
         """Bring up one variant and return when it answers.
@@ -56,9 +66,8 @@ class MeshUnderTest:
         name = NAMES[variant]
         folder, announcement = self._work / name, self._work / f"{name}.ready"
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "deploy.bench_mesh", "--dir", str(folder)]
-        options = ["--backend-url", self._backend_url, "--variant", variant]
-        process = self._processes.start(name, [*command, *options], output=announcement)
+        options = ["--dir", str(folder), "--backend-url", self._backend_url, "--variant", variant]
+        process = self._processes.start(name, [*self._program, *options], output=announcement)
         line = self._first_line(name, process, announcement)
         return parse_announcement(name, line, extra_pids=self._backend_pids if variant == "http" else ())
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 import uvloop
 
 from benchmarks.cpu import settle
-from benchmarks.https import Connection, client_context, connect, latencies_ms
+from benchmarks.https import Connection, client_context, close_all, connect, latencies_ms
 from benchmarks.rounds import WARM_UP, visits
 from benchmarks.samples import Sample, percentile
 from benchmarks.targets import Target
@@ -42,7 +42,8 @@ def measure(targets: Sequence[Target], *, rates: Sequence[int], rounds: int, sec
 async def _run(target: Target, rate: int, number: int, seconds: int) -> Sample:
     schedule = _Schedule(rate * seconds)
     context = client_context(target.identity)
-    schedule.free.extend([await connect(target, schedule, context) for _ in range(CONNECTIONS)])
+    connections = [await connect(target, schedule, context) for _ in range(CONNECTIONS)]
+    schedule.free.extend(connections)
     start = time.perf_counter()
     for index in range(schedule.total):
         due = start + index / rate
@@ -52,7 +53,7 @@ async def _run(target: Target, rate: int, number: int, seconds: int) -> Sample:
         schedule.request(due)
     with suppress(TimeoutError):  # What is missing shows in `answered` and as a fault.
         await asyncio.wait_for(schedule.finished.wait(), _LAST_ANSWERS_S)
-    schedule.close()
+    await close_all(connections)
     waits = latencies_ms(schedule.waits) or [_LAST_ANSWERS_S * 1e3]
     return Sample(
         part="open",
@@ -79,13 +80,10 @@ class _Schedule:
         self.waits: list[float] = []
         self.refused = 0
         self.finished = asyncio.Event()
-        self._all: set[Connection] = set()
 
     def request(self, due: float) -> None:
         while self.free:
-            connection = self.free.popleft()
-            if connection.send(due):
-                self._all.add(connection)
+            if self.free.popleft().send(due):
                 return
         self.late.append(due)
 
@@ -103,7 +101,3 @@ class _Schedule:
 
     def on_lost(self, connection: Connection) -> None:
         """Its request, if any, stays unanswered; the other connections carry on."""
-
-    def close(self) -> None:
-        for connection in {*self.free, *self._all}:
-            connection.close()

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import random
 import resource
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from itertools import pairwise
 import uvloop
 
 from benchmarks.cpu import settle
-from benchmarks.https import Connection, client_context, connect, latencies_ms
+from benchmarks.https import Connection, client_context, close_all, connect, latencies_ms
 from benchmarks.progress import say
 from benchmarks.rounds import visits
 from benchmarks.samples import Sample, percentile
@@ -73,20 +74,13 @@ def _find_limit(target: Target) -> tuple[int, int] | None:
 
 
 async def _run(target: Target, connections: int, number: int, seconds: int) -> Sample:
-    crowd = _Crowd()
-    context = client_context(target.identity)
-    opened: list[Connection] = []
-    while len(opened) < connections:
-        batch = min(_CONNECTING_AT_ONCE, connections - len(opened))
-        opened += await asyncio.gather(*(connect(target, crowd, context) for _ in range(batch)))
+    crowd = _Crowd(target, client_context(target.identity))
+    await crowd.gather(connections)
     start = time.perf_counter()
-    for connection in opened:
-        connection.send(time.perf_counter())
+    crowd.begin()
     await asyncio.sleep(seconds)
     elapsed = time.perf_counter() - start
-    crowd.stop()
-    for connection in opened:
-        connection.close()
+    await crowd.disperse()
     accepted, refused = latencies_ms(crowd.accepted), latencies_ms(crowd.refused)
     figures = {
         "accepted_rate": len(accepted) / elapsed,
@@ -102,13 +96,40 @@ async def _run(target: Target, connections: int, number: int, seconds: int) -> S
 
 
 class _Crowd:
-    """Every connection sends again: at once when it was answered, after a pause when it was refused."""
+    """Every connection sends again: at once when it was answered, after a pause when it was refused.
 
-    def __init__(self) -> None:
+    A server may close a connection with its refusal; then the caller comes back on a new one, after the same pause.
+    """
+
+    def __init__(self, target: Target, context: ssl.SSLContext) -> None:
         self.accepted: list[float] = []
         self.refused: list[float] = []
         self.faults: Counter[str] = Counter()
+        self._target = target
+        self._context = context
+        self._connections: set[Connection] = set()
+        self._returning: set[asyncio.Task[None]] = set()
+        self._going = False
+
+    async def gather(self, connections: int) -> None:
+        """Open so many connections; none of them sends yet."""
+        while len(self._connections) < connections:
+            batch = min(_CONNECTING_AT_ONCE, connections - len(self._connections))
+            self._connections |= set(await asyncio.gather(*(self._connect() for _ in range(batch))))
+
+    def begin(self) -> None:
+        """All send at once."""
         self._going = True
+        for connection in self._connections:
+            connection.send(time.perf_counter())
+
+    async def disperse(self) -> None:
+        """Close everything. What is still under way does not count."""
+        self._going = False
+        for task in self._returning:
+            task.cancel()
+        await asyncio.gather(*self._returning, return_exceptions=True)
+        await close_all([*self._connections])
 
     def on_answer(self, connection: Connection, status: int) -> None:
         if not self._going:
@@ -116,9 +137,7 @@ class _Crowd:
         now = time.perf_counter()
         if status == 503:
             self.refused.append(now - connection.since)
-            # Spread, so that those refused together do not come back together.
-            pause = REFUSED_PAUSE_S * random.uniform(0.5, 1.5)
-            asyncio.get_running_loop().call_later(pause, self._again, connection)
+            asyncio.get_running_loop().call_later(_pause(), self._again, connection)
             return
         if status == 200:
             self.accepted.append(now - connection.since)
@@ -127,13 +146,32 @@ class _Crowd:
         connection.send(now)
 
     def on_lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
         if self._going:
-            self.faults["lost" if connection.busy else "closed"] += 1
-
-    def stop(self) -> None:
-        """What is still under way does not count."""
-        self._going = False
+            if connection.busy:
+                self.faults["lost"] += 1
+            task = asyncio.create_task(self._return())
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
 
     def _again(self, connection: Connection) -> None:
         if self._going:
             connection.send(time.perf_counter())
+
+    async def _connect(self) -> Connection:
+        return await connect(self._target, self, self._context)
+
+    async def _return(self) -> None:
+        await asyncio.sleep(_pause())
+        try:
+            connection = await self._connect()
+        except OSError:
+            self.faults["connect"] += 1
+            return
+        self._connections.add(connection)
+        self._again(connection)
+
+
+def _pause() -> float:
+    # Spread, so that those refused together do not come back together.
+    return REFUSED_PAUSE_S * random.uniform(0.5, 1.5)

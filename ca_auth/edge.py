@@ -23,12 +23,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 import httptools
 from uvicorn._types import HTTPScope
 
 from ca_auth.client_cert import PeerCertificateProtocol
+from ca_auth.corked import CorkedTransport
 from ca_auth.refusals import (
     BODY_DEADLINE,
     CONNECTION_LIMIT,
@@ -100,7 +101,7 @@ class EdgeProtocol(PeerCertificateProtocol):
     _lingered = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, CorkedTransport(transport, self.loop)))
         limits = self.limits
         self._head_limit = limits.head_bytes
         self._idle_until = self.loop.time() + limits.head_seconds

@@ -1,7 +1,10 @@
 """`adapter.toml`: everything an adapter is told, in one file a department can read.
 
-Paths are relative to the file. A database URL may name environment variables, `postgresql://reader:${CIVIL_PASSWORD}@host/civil`,
-so that no secret stands in the file.
+Rules:
+1. Paths are relative to the file.
+2. No secret stands in the file: a database URL may name environment variables, `postgresql://reader:${CIVIL_PASSWORD}@host/civil`.
+   Such a value is percent-encoded, so that any password fits, unless it is the whole of the URL.
+3. What is wrong is found when the file is read, not at the first question, and told with the key.
 """
 
 from __future__ import annotations
@@ -9,16 +12,24 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from exchange import SubsystemId, subsystem_id
+from department_adapters.http_source import HttpSource
+from department_adapters.sql_source import SqlOperation, database_url
+from exchange import SubsystemId, service_id, subsystem_id
+
+# The grammar of semver.org, as far as service discovery insists on it.
+_SEMANTIC_VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?$"
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class ContractError(ValueError):
-    """The adapter's configuration cannot be used; the message names the key and what is wrong with it."""
+    """The adapter's configuration cannot be used; the message names the file, the key and what is wrong with it."""
 
 
 class _Strict(BaseModel):
@@ -29,18 +40,46 @@ def _subsystem(text: str) -> str:
     return subsystem_id(text)
 
 
+def _service_code(text: str) -> str:
+    service_id(f"CN/GOV/0/0/{text}")
+    return text
+
+
+def _base_url(text: str) -> str:
+    HttpSource(text)
+    return text
+
+
+def _database(text: str) -> str:
+    url = _REFERENCE.sub(lambda match: _variable(match[1], whole=match[0] == text), text)
+    if "${" in url:
+        raise ValueError("a reference to the environment is ${NAME}")
+    database_url(url)
+    return url
+
+
+def _variable(name: str, *, whole: bool) -> str:
+    value = os.environ.get(name)
+    if value is None:
+        raise ValueError(f"the environment variable {name} is not set")
+    return value if whole else quote(value, safe="")
+
+
+_File = Annotated[Path, Field(strict=False)]
+
+
 class AdapterSection(_Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$", description="Shown by service discovery.")
     subsystem: Annotated[str, AfterValidator(_subsystem)]
     description: str = ""
-    version: str = Field("1.0.0", description="Semantic version, shown by service discovery.")
+    version: str = Field("1.0.0", pattern=_SEMANTIC_VERSION, description="Semantic version, for service discovery.")
 
 
 class BusSection(_Strict):
-    url: str
-    certificate: Annotated[Path, Field(strict=False)]
-    key: Annotated[Path, Field(strict=False)]
-    trust_anchors: Annotated[Path, Field(strict=False)]
+    url: str = Field(pattern=r"^tls://[^\s,]+(, ?tls://[^\s,]+)*$", description="NATS servers, comma-separated.")
+    certificate: _File
+    key: _File
+    trust_anchors: _File
     gateways: Annotated[Path, Field(strict=False, description="PEM bundle of the gateways whose seals are accepted.")]
 
 
@@ -52,12 +91,12 @@ class LimitsSection(_Strict):
 
 
 class LedgerSection(_Strict):
-    folder: Annotated[Path, Field(strict=False)] = Path("ledger")
+    folder: _File = Path("ledger")
 
 
 class OperationSection(_Strict):
     path: str = Field(pattern=r"^/")
-    query: str
+    query: str = Field(min_length=1)
     method: Literal["GET"] = "GET"
     result: Literal["one", "many"] = "one"
     optional: list[str] = []
@@ -65,29 +104,37 @@ class OperationSection(_Strict):
     integers: list[str] = []
     max_rows: int = Field(500, gt=0, le=100_000)
 
+    @model_validator(mode="after")
+    def _agrees(self) -> OperationSection:
+        self.operation()
+        return self
+
+    def operation(self) -> SqlOperation:
+        """As the source takes it; raises ValueError."""
+        return SqlOperation(
+            path=self.path,
+            query=self.query,
+            method=self.method,
+            result=self.result,
+            optional=tuple(self.optional),
+            required=tuple(self.required),
+            integers=tuple(self.integers),
+            max_rows=self.max_rows,
+        )
+
 
 class HttpService(_Strict):
     source: Literal["http"]
-    base_url: str = Field(pattern=r"^https?://")
+    base_url: Annotated[str, AfterValidator(_base_url)]
     connections: int = Field(100, gt=0)
+    trust_anchors: _File | None = Field(None, description="PEM bundle for an https system; default: the machine's.")
 
 
 class SqlService(_Strict):
     source: Literal["sql"]
-    database: str
+    database: Annotated[str, AfterValidator(_database)]
     connections: int = Field(10, gt=0)
     operations: list[OperationSection] = Field(min_length=1)
-
-    @field_validator("database")
-    @classmethod
-    def _with_environment(cls, value: str) -> str:
-        def insert(match: re.Match[str]) -> str:
-            try:
-                return os.environ[match[1]]
-            except KeyError as error:
-                raise ValueError(f"the environment variable {match[1]} is not set") from error
-
-        return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", insert, value)
 
 
 class AdapterContract(_Strict):
@@ -97,7 +144,10 @@ class AdapterContract(_Strict):
     bus: BusSection
     limits: LimitsSection = LimitsSection()
     ledger: LedgerSection = LedgerSection()
-    services: dict[str, Annotated[HttpService | SqlService, Field(discriminator="source")]] = Field(min_length=1)
+    services: dict[
+        Annotated[str, AfterValidator(_service_code)],
+        Annotated[HttpService | SqlService, Field(discriminator="source")],
+    ] = Field(min_length=1)
 
     @property
     def subsystem(self) -> SubsystemId:
@@ -112,12 +162,13 @@ def read_contract(path: Path) -> AdapterContract:
     """
     try:
         contract = AdapterContract.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ContractError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ContractError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ContractError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ContractError(f"{path}: {where}: {first['msg']}") from error
+        # The context of the error holds the values, a password among them: it is cut off.
+        raise ContractError(f"{path}: {_first_of(error)}") from None
     home = path.resolve().parent
     bus = contract.bus
     placed = {name: home / getattr(bus, name) for name in ("certificate", "key", "trust_anchors", "gateways")}
@@ -130,7 +181,27 @@ def read_contract(path: Path) -> AdapterContract:
     )
 
 
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where, kind = list(first["loc"]), first["type"]
+    if kind.startswith("union_tag"):
+        return f'{_key(where)}.source: must be "http" or "sql"'
+    if where[0] == "services" and len(where) > 2:
+        del where[2]  # the kind of source, which is no key
+    message = {"missing": "is missing", "extra_forbidden": "is not a known key"}.get(
+        kind, first["msg"].removeprefix("Value error, ")
+    )
+    return f"{_key(where)}: {message}"
+
+
+def _key(where: Sequence[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).removeprefix(".")
+
+
 def _placed(service: HttpService | SqlService, home: Path) -> HttpService | SqlService:
-    if isinstance(service, SqlService) and (match := re.fullmatch(r"sqlite:///(?!/)(.+)", service.database)):
-        return service.model_copy(update={"database": f"sqlite:///{home / match[1]}"})
+    if isinstance(service, HttpService):
+        anchors = service.trust_anchors
+        return service if anchors is None else service.model_copy(update={"trust_anchors": home / anchors})
+    if match := re.fullmatch(r"sqlite:///(?!/)(.+)", service.database):
+        return service.model_copy(update={"database": f"sqlite:///{quote(str(home))}/{match[1]}"})
     return service

@@ -1,8 +1,7 @@
 """An adapter at work: takes questions from the bus, answers them from its sources under the department's seal.
 
 Rules:
-1. A question counts only if a trusted gateway sealed it, it is for a service of ours, its content is what was sealed, its
-   time is not over and its exchange id is new. Anything else gets no data.
+1. Only a question that counts (`department_adapters.questions`) reaches a source. Anything else gets no data.
 2. Before an unsafe operation touches the department's system, the ledger holds it durably; before an answer is released,
    the ledger holds that it was.
 3. Many questions run at once up to a limit; some wait; more are told to come back. Work past its deadline is dropped.
@@ -13,24 +12,25 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
 
+import nats.errors
 import structlog
-from nats import micro
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.micro.request import Request
-from nats.micro.service import Service as MicroService
+from nats.aio.subscription import Subscription
+from nats.micro.service import ServiceConfig
 
-from department_adapters.source import Source, SourceAnswer, SourceRequest
+from department_adapters.discovery import Discovery, ServedEndpoint, ServiceCounts
+from department_adapters.parts import PartStore, Upload, part_count
+from department_adapters.questions import QuestionDesk, RefusedQuestionError
+from department_adapters.source import Source, SourceAnswer, SourceRequest, ask
 from exchange import (
     ANSWER_CONTEXT,
-    QUERY_CONTEXT,
     AnswerHead,
     AnswerStatement,
     AnswerTimeoutError,
@@ -41,22 +41,20 @@ from exchange import (
     MeshError,
     OverloadedError,
     PartHead,
+    PayloadTooLargeError,
     PrivateKey,
     PublicKey,
     QueryHead,
     QueryStatement,
+    QuestionRefusedError,
     Rfc3339,
     Sealer,
-    SealError,
-    SealVerifier,
     ServiceId,
     SubsystemId,
     content_digest,
     header_block,
     pack,
-    parse_rfc3339,
     read_query_statement,
-    request_digest,
     service_nats_subject,
     statement_bytes,
     subject_token,
@@ -64,15 +62,11 @@ from exchange import (
 )
 
 INLINE_BODY = 512 << 10
-PART_SIZE = 256 << 10
-CLOCK_SKEW = 60_000
-"""Milliseconds by which a statement's deadline may lie in the past: clocks of two machines need not agree."""
-REMEMBER_IDS = 200_000
-KEEP_PARTS = 120.0
-"""Seconds a large body waits to be fetched, or to arrive."""
+MAX_HEAD = 128 << 10
+"""Bytes of an answer's headers: with an inline body beside them, a message stays within what the bus takes."""
+MAX_HELD = 512 << 20
+"""Bytes of large bodies held at once."""
 QUEUE_GROUP = "adapters"
-QUESTION_REFUSED = "question-refused"
-"""Code of the answer to a question that does not count."""
 
 NOT_PASSED_ON = frozenset(
     b"transfer-encoding keep-alive proxy-authenticate proxy-authorization te trailer upgrade connection "
@@ -94,29 +88,6 @@ class Ledger(Protocol):
         """Return when the answer is written, so that it survives this process; raises LogUnavailableError."""
 
 
-class RefusedQuestionError(Exception):
-    """The question does not count. The gateway is told so under our seal; the reason stays in our log."""
-
-
-@dataclass(slots=True)
-class ServiceCounts:
-    """What an operator sees of a service by `$SRV.STATS`, under `data`."""
-
-    requests: int = 0
-    errors: int = 0
-    refused: int = 0
-    in_progress: int = 0
-    total_us: int = 0
-
-
-@dataclass(slots=True)
-class _Upload:
-    head: QueryHead
-    service: ServiceId
-    parts: dict[int, bytes] = field(default_factory=dict)
-    expires: float = 0.0
-
-
 class Runner:
     """Serves the services of one subsystem."""
 
@@ -136,6 +107,7 @@ class Runner:
         concurrency: int = 64,
         queue: int = 256,
         max_request: int = 64 << 20,
+        max_answer: int = 64 << 20,
     ) -> None:
         """
         Args:
@@ -145,176 +117,218 @@ class Runner:
             gateways: Fingerprint -> public key of the gateways whose seals are accepted.
             concurrency: Questions at the sources at once.
             queue: Questions that may wait for their turn.
+            max_request, max_answer: Largest bodies in bytes.
         """
         self._client = client
-        self._name = name
-        self._version = version
-        self._description = description
         self._sources = {ServiceId(f"{subsystem}/{code}"): source for code, source in sources.items()}
-        self._subsystem = subsystem
+        self._endpoints = {
+            service: ServedEndpoint(service, service_nats_subject(service), QUEUE_GROUP) for service in self._sources
+        }
         self._ledger = ledger
         self._fingerprint = fingerprint
-        self._gateways = gateways
+        self._questions = QuestionDesk(gateways, max_request)
         self._sealer = Sealer(key, ANSWER_CONTEXT)
-        self._verifier = SealVerifier(QUERY_CONTEXT)
         self._slots = asyncio.Semaphore(concurrency)
         self._limit = concurrency + queue
-        self._max_request = max_request
+        self._in_progress = 0
+        self._max_answer = max_answer
+        self._parts = PartStore(max(MAX_HELD, max_request, max_answer))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._counts = {service: ServiceCounts() for service in self._sources}
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._uploads: dict[str, _Upload] = {}
-        self._downloads: dict[str, tuple[bytes, float]] = {}
         self._time_text = Rfc3339()
-        self._micro: MicroService | None = None
-        self._inbox = ""
+        self._subscriptions: list[Subscription] = []
+        self._part_subscriptions: list[Subscription] = []
+        self._discovery = Discovery(
+            client,
+            ServiceConfig(
+                name=name,
+                version=version,
+                description=description,
+                metadata={"subsystem": subsystem, "certificate": fingerprint},
+            ),
+            list(self._endpoints.values()),
+        )
+        self._inbox = f"dt.i.{subject_token(subsystem)}.{self._discovery.id}"
 
     @property
     def instance(self) -> str:
         """Identifier of this instance in service discovery."""
-        assert self._micro is not None, "start() comes first"
-        return self._micro.id
+        return self._discovery.id
+
+    def counts(self) -> dict[ServiceId, ServiceCounts]:
+        """Counts of each service since the start."""
+        return {service: endpoint.counts for service, endpoint in self._endpoints.items()}
 
     async def start(self) -> None:
         """Open the sources and listen for questions."""
         for source in self._sources.values():
             await source.start()
-        self._micro = await micro.add_service(
-            self._client,
-            name=self._name,
-            version=self._version,
-            description=self._description,
-            metadata={"subsystem": self._subsystem, "certificate": self._fingerprint},
-            stats_handler=None,
-        )
-        self._inbox = f"dt.i.{subject_token(self._subsystem)}.{self._micro.id}"
-        await self._client.subscribe(self._inbox, cb=self._on_part)
-        for service in self._sources:
-            await self._micro.add_endpoint(
-                name=service.rsplit("/", 1)[1],
-                subject=service_nats_subject(service),
-                queue_group=QUEUE_GROUP,
-                handler=self._handler(service),
-                metadata={"service": service},
+        await self._discovery.start()
+        self._part_subscriptions.append(await self._client.subscribe(self._inbox, cb=self._on_part))
+        for service, endpoint in self._endpoints.items():
+            self._subscriptions.append(
+                await self._client.subscribe(endpoint.nats_subject, queue=QUEUE_GROUP, cb=self._taker(service))
             )
         await self._client.flush()
 
     async def stop(self, grace: float = 10.0) -> None:
         """Take no more questions, finish those in progress (at most `grace` seconds), close the sources."""
-        if self._micro is not None:
-            await self._micro.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        await self._client.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                # Drained, not cut: what the bus has already given to us would be lost without a word.
+                await self._leave(self._subscriptions)
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+                # Answers that wait to be fetched in parts were released: their gateways may have them.
+                await self._parts.empty.wait()
+        for task in self._tasks:
+            task.cancel()
+        await self._leave(self._part_subscriptions)
+        if self._client.is_connected:
+            with contextlib.suppress(nats.errors.Error):
+                await self._discovery.stop()
         for source in self._sources.values():
             await source.stop()
 
-    def counts(self) -> dict[ServiceId, ServiceCounts]:
-        """Counts of each service since the start."""
-        return self._counts
+    async def _leave(self, subscriptions: list[Subscription]) -> None:
+        if not self._client.is_connected:
+            return  # nothing comes anyway, and asking the bus would wait for it
+        with contextlib.suppress(nats.errors.Error):
+            for subscription in subscriptions:
+                await subscription.drain()  # type: ignore[no-untyped-call]  # of nats-py
+            await self._client.flush()
+        subscriptions.clear()
 
-    def _handler(self, service: ServiceId):  # type: ignore[no-untyped-def]  # nats-py's Handler
-        # nats-py handles one message of a subscription at a time: each becomes a task, so that one slow question
-        # holds up nobody. Exceptions never leave the task, or their text would travel to the caller.
-        async def handle(request: Request) -> None:
-            self._start_task(self._serve(service, request))
+    def _taker(self, service: ServiceId) -> Callable[[Msg], Awaitable[None]]:
+        # nats-py hands over one message of a subscription at a time: each becomes a task, so that one slow question
+        # holds up nobody.
+        async def take(message: Msg) -> None:
+            self._start_task(self._serve(service, message))
 
-        return handle
+        return take
 
-    def _start_task(self, work) -> None:  # type: ignore[no-untyped-def]
-        task = asyncio.ensure_future(work)
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, service: ServiceId, request: Request) -> None:
-        try:
-            head, body = unpack(QueryHead, request.data)
-            if head.parts:
-                await self._expect_parts(service, head, request)
-                return
-            message = await self._answer(service, head, body)
-        except EnvelopeError as error:
-            self._counts[service].refused += 1
-            events.warning("adapter.refused", service=service, reason=str(error))
-            return
-        await request.respond(message)
-
-    async def _answer(self, service: ServiceId, head: QueryHead, body: bytes) -> bytes:
-        """The sealed answer to one whole question, as a message; raises EnvelopeError."""
+    async def _serve(self, service: ServiceId, message: Msg) -> None:
+        """Answer one message, or drop it if it is none of ours."""
         started = time.perf_counter()
-        counts = self._counts[service]
-        statement = read_query_statement(head.statement)
+        counts = self._endpoints[service].counts
+        counts.received += 1
         try:
-            self._check(service, statement, head, body)
-        except RefusedQuestionError as refusal:
+            head, body = unpack(QueryHead, message.data)
+            statement = read_query_statement(head.statement)
+            if head.parts:
+                answer = await self._await_parts(service, statement, head, started)
+            else:
+                answer = await self._answer(service, statement, head, body, started)
+            await message.respond(answer)
+        except EnvelopeError as error:
             counts.refused += 1
-            events.warning("adapter.refused", exchange=statement.id, service=service, reason=str(refusal))
-            sealed, seal = await self._seal(statement, head, 502, [], b"", QUESTION_REFUSED)
-            return pack(AnswerHead(sealed, seal, []))
-        counts.requests += 1
+            events.warning("adapter.refused", service=service, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # the end of a task: nobody else would hear of it
+            # Nothing was released, and the gateway's deadline speaks.
+            events.exception("adapter.no_answer", service=service, error=repr(error))
+
+    async def _answer(
+        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes, started: float
+    ) -> bytes:
+        """The sealed answer to one whole question, as a message."""
+        counts = self._endpoints[service].counts
+        try:
+            budget = self._questions.check(service, statement, head, body)
+        except RefusedQuestionError as refusal:
+            return await self._refuse(counts, statement, head, refusal)
         answer: SourceAnswer | None = None
         error: MeshError | None = None
-        if counts.in_progress >= self._limit:
-            error = OverloadedError()
-        else:
-            counts.in_progress += 1
-            try:
-                answer = await self._ask(service, statement, head, body, started)
-            except MeshError as failure:
-                error = failure
-            except Exception as failure:
-                # A fault in a source is the department's own business: logged here, told as "backend failed".
-                events.exception("adapter.fault", exchange=statement.id, error=repr(failure))
-                error = BackendError()
-            finally:
-                counts.in_progress -= 1
-        if error is not None:
+        counts.in_progress += 1
+        self._in_progress += 1
+        try:
+            answer = await self._perform(service, statement, head, body, started + budget)
+        except MeshError as failure:
+            error = failure
             counts.errors += 1
+            counts.last_error = failure.code
             events.warning("adapter.failed", exchange=statement.id, code=error.code, cause=repr(error.__cause__))
-        message = await self._release(statement, head, answer, error)
-        counts.total_us += int((time.perf_counter() - started) * 1e6)
+        finally:
+            counts.in_progress -= 1
+            self._in_progress -= 1
+        message = await self._release(statement, head, answer, error, started + budget)
+        counts.answered += 1
+        counts.busy_ns += int((time.perf_counter() - started) * 1e9)
         return message
 
-    def _check(self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes) -> None:
-        """Return if the question counts; raises RefusedQuestionError."""
-        key = self._gateways.get(statement.gateway)
-        if key is None:
-            raise RefusedQuestionError(f"gateway {statement.gateway} is not trusted")
-        try:
-            self._verifier.check(statement.gateway, key, head.seal, head.statement)
-        except SealError as error:
-            raise RefusedQuestionError(f"gateway's seal: {error}") from error
-        if statement.service != service:
-            raise RefusedQuestionError(f"the question is for {statement.service}")
-        if len(body) > self._max_request or statement.request_digest != request_digest(
-            head.salt, statement.method, head.target, head.headers, body
-        ):
-            raise RefusedQuestionError("the content is not what was sealed")
-        if parse_rfc3339(statement.deadline) + CLOCK_SKEW < time.time() * 1000:
-            raise RefusedQuestionError("the deadline has passed")
-        if statement.id in self._seen:
-            raise RefusedQuestionError(f"exchange {statement.id} was seen before")
-        self._seen[statement.id] = None
-        if len(self._seen) > REMEMBER_IDS:
-            self._seen.popitem(last=False)
+    async def _refuse(
+        self, counts: ServiceCounts, statement: QueryStatement, head: QueryHead, refusal: RefusedQuestionError
+    ) -> bytes:
+        counts.refused += 1
+        counts.last_error = QuestionRefusedError.code
+        events.warning("adapter.refused", exchange=statement.id, reason=str(refusal))
+        error = QuestionRefusedError()
+        sealed, seal = await self._seal(statement, head, error.status, [], b"", error.code)
+        return pack(AnswerHead(sealed, seal, []))
 
-    async def _ask(
-        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes, started: float
+    async def _perform(
+        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes, deadline: float
     ) -> SourceAnswer:
-        async with self._slots:
-            left = head.budget_ms / 1000 - (time.perf_counter() - started)
-            if left <= 0:
-                raise AnswerTimeoutError(seconds=head.budget_ms / 1000)
+        """Wait for a turn, note what is unsafe, ask the source; raises MeshError and nothing else."""
+        if self._in_progress > self._limit:
+            raise OverloadedError
+        await self._turn(deadline)
+        try:
             if not statement.safe:
                 await self._ledger.intend(head.statement, head.seal)
+            left = _left(deadline)
             request = SourceRequest(statement.id, statement.method, head.target, head.headers, body, left)
-            return await self._sources[service].answer(request)
+            try:
+                return self._passed_on(statement, await ask(self._sources[service], request))
+            except MeshError:
+                raise
+            except Exception as fault:
+                # A fault in a source is the department's own business: it is logged here, and its text goes no further.
+                events.exception("adapter.fault", exchange=statement.id, error=repr(fault))
+                if statement.safe:
+                    raise BackendError from fault
+                raise AnswerTimeoutError(seconds=f"{left:g}") from fault  # that is: whether it acted is unknown
+        finally:
+            self._slots.release()
+
+    async def _turn(self, deadline: float) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        left = _left(deadline)
+        try:
+            async with asyncio.timeout(left):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise AnswerTimeoutError(seconds=f"{left:g}") from error
+
+    def _passed_on(self, statement: QueryStatement, answer: SourceAnswer) -> SourceAnswer:
+        """What of a source's answer leaves the department; raises MeshError if it cannot."""
+        size = len(answer.body)
+        if size > self._max_answer:
+            raise PayloadTooLargeError(limit=self._max_answer)
+        if not 200 <= answer.status <= 599:
+            raise BackendError from ValueError(f"the source answered with status {answer.status}")
+        if statement.safe and size > INLINE_BODY and not self._parts.has_room(size):
+            raise OverloadedError
+        headers = _passed_on(answer.headers)
+        if sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD:
+            raise BackendError from ValueError("the source answered with too many headers")
+        return SourceAnswer(answer.status, headers, answer.body)
 
     async def _release(
-        self, statement: QueryStatement, head: QueryHead, answer: SourceAnswer | None, error: MeshError | None
+        self,
+        statement: QueryStatement,
+        head: QueryHead,
+        answer: SourceAnswer | None,
+        error: MeshError | None,
+        deadline: float,
     ) -> bytes:
-        headers = _passed_on(answer.headers) if answer else []
-        body = answer.body if answer else b""
+        """Seal, put on the ledger, and only then hand out."""
+        headers, body = (answer.headers, answer.body) if answer else ([], b"")
         status = answer.status if answer else error.status if error else 0
         sealed, seal = await self._seal(statement, head, status, headers, body, error.code if error else "")
         try:
@@ -323,12 +337,11 @@ class Runner:
             if error is not None and error.code == failure.code:
                 # Nothing is disclosed by saying that the ledger is full, so this one answer needs no entry.
                 return pack(AnswerHead(sealed, seal, headers))
-            return await self._release(statement, head, None, failure)
+            return await self._release(statement, head, None, failure, deadline)
         if len(body) <= INLINE_BODY:
             return pack(AnswerHead(sealed, seal, headers), body)
-        self._downloads[statement.id] = body, time.monotonic() + KEEP_PARTS
-        asyncio.get_running_loop().call_later(KEEP_PARTS, self._downloads.pop, statement.id, None)
-        return pack(AnswerHead(sealed, seal, headers, parts=-(-len(body) // PART_SIZE), inbox=self._inbox))
+        self._parts.keep(statement.id, body, deadline - time.perf_counter())
+        return pack(AnswerHead(sealed, seal, headers, parts=part_count(len(body)), inbox=self._inbox))
 
     async def _seal(
         self, statement: QueryStatement, head: QueryHead, status: int, headers: Headers, body: bytes, error: str
@@ -347,13 +360,26 @@ class Runner:
         sealed = statement_bytes(said)
         return sealed, await self._sealer.seal(sealed)
 
-    async def _expect_parts(self, service: ServiceId, head: QueryHead, request: Request) -> None:
-        statement = read_query_statement(head.statement)
-        if statement.request_size > self._max_request or head.parts > -(-self._max_request // PART_SIZE):
-            raise EnvelopeError(f"the body is larger than {self._max_request} bytes")
-        self._uploads[statement.id] = _Upload(head, service)
-        asyncio.get_running_loop().call_later(KEEP_PARTS, self._uploads.pop, statement.id, None)
-        await request.respond(pack(AnswerHead(b"", b"", [], inbox=self._inbox)))
+    # -- large bodies
+
+    async def _await_parts(
+        self, service: ServiceId, statement: QueryStatement, head: QueryHead, started: float
+    ) -> bytes:
+        """Say where the parts of a question's body are to go, if the question counts so far."""
+        counts = self._endpoints[service].counts
+        try:
+            budget = self._questions.check(service, statement, head, None)
+            if head.parts != part_count(statement.request_size):
+                raise RefusedQuestionError(f"{head.parts} parts do not make {statement.request_size} bytes")
+        except RefusedQuestionError as refusal:
+            return await self._refuse(counts, statement, head, refusal)
+        if not self._parts.has_room(statement.request_size):
+            counts.errors += 1
+            counts.last_error = OverloadedError.code
+            return await self._release(statement, head, None, OverloadedError(), started + budget)
+        upload = Upload(head, service, statement.request_size, started)
+        self._parts.expect(statement.id, upload, budget)
+        return pack(AnswerHead(b"", b"", [], inbox=self._inbox))
 
     async def _on_part(self, message: Msg) -> None:
         try:
@@ -362,40 +388,41 @@ class Runner:
             events.warning("adapter.refused", reason=str(error))
             return
         if head.fetch:
-            await self._give_part(head, message)
-        else:
-            await self._take_part(head, data, message)
-
-    async def _give_part(self, head: PartHead, message: Msg) -> None:
-        body, _ = self._downloads.get(head.exchange_id, (b"", 0.0))
-        start = head.number * PART_SIZE
-        if start >= len(body):
-            return  # fetched after its time: the gateway's deadline speaks
-        await message.respond(body[start : start + PART_SIZE])
-        if start + PART_SIZE >= len(body):
-            self._downloads.pop(head.exchange_id, None)
-
-    async def _take_part(self, head: PartHead, data: bytes, message: Msg) -> None:
-        upload = self._uploads.get(head.exchange_id)
-        if upload is None or not 0 <= head.number < upload.head.parts or len(data) > PART_SIZE:
+            part = self._parts.give(head)
+            if part is not None:  # None: fetched after its time, and the gateway's deadline speaks
+                await message.respond(part)
             return
-        upload.parts[head.number] = data
-        if len(upload.parts) < upload.head.parts:
+        wanted, upload = self._parts.take(head, data)
+        if upload is not None:
+            self._start_task(self._serve_upload(upload, message))
+        elif wanted:
             await message.respond(b"")
-            return
-        del self._uploads[head.exchange_id]
-        body = b"".join(upload.parts[number] for number in range(upload.head.parts))
-        self._start_task(self._serve_upload(upload, body, message))
 
-    async def _serve_upload(self, upload: _Upload, body: bytes, message: Msg) -> None:
+    async def _serve_upload(self, upload: Upload, message: Msg) -> None:
+        """Answer a question whose body has arrived, as the reply to its last part."""
         try:
-            answer = await self._answer(upload.service, upload.head, body)
-        except EnvelopeError as error:
-            self._counts[upload.service].refused += 1
-            events.warning("adapter.refused", service=upload.service, reason=str(error))
-            return
-        await message.respond(answer)
+            statement = read_query_statement(upload.head.statement)
+            answer = await self._answer(upload.service, statement, upload.head, upload.body(), upload.started)
+            await message.respond(answer)
+        except Exception as error:  # noqa: BLE001  # the end of a task, as in `_serve`
+            events.exception("adapter.no_answer", service=upload.service, error=repr(error))
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.perf_counter()
+    if left <= 0:
+        raise AnswerTimeoutError(seconds="0")
+    return left
 
 
 def _passed_on(headers: Headers) -> Headers:
-    return [pair for pair in headers if pair[0] not in NOT_PASSED_ON and not pair[0].startswith(b"datong-")]
+    """Without what belongs to the connection it came over, and what only the mesh may set; names in lower case."""
+    kept = []
+    named: set[bytes] = set()
+    for name, value in headers:
+        name = name.lower()
+        if name == b"connection":
+            named = {each.strip() for each in value.lower().split(b",")}
+        if name not in NOT_PASSED_ON and not name.startswith(b"datong-"):
+            kept.append((name, value))
+    return [pair for pair in kept if pair[0] not in named] if named else kept

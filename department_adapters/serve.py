@@ -14,10 +14,12 @@ from department_adapters.contract import AdapterContract, HttpService, SqlServic
 from department_adapters.http_source import HttpSource
 from department_adapters.runner import Runner
 from department_adapters.source import Source
-from department_adapters.sql_source import SqlOperation, SqlSource
+from department_adapters.sql_source import SqlSource
 from exchange import (
     BusUnavailableError,
     Ledger,
+    PublicKey,
+    SigningIdentity,
     bus_tls,
     connect_client,
     inbox_prefix,
@@ -47,16 +49,59 @@ async def serve_adapter(
         IdentityError: A certificate or key of the contract cannot be used.
         LedgerError: The ledger cannot be opened.
     """
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    bus = contract.bus
-    identity = load_identity(bus.certificate, bus.key)
-    client = await _connected(contract, identity.uri, stop)
-    if client is None:
-        return
+    identity = load_identity(contract.bus.certificate, contract.bus.key)
+    gateways = load_sealing_keys(contract.bus.gateways)
     ledger = await Ledger.open(contract.ledger.folder)
-    runner = Runner(
+    try:
+        with _told_to_stop() as stop:
+            while not stop.is_set():
+                closed = asyncio.Event()
+                client = await _connect(contract, identity.uri, stop, closed)
+                if client is None:
+                    return
+                try:
+                    runner = _runner(contract, client, identity, gateways, ledger, sources)
+                    await runner.start()
+                    say(
+                        f"adapter {contract.adapter.name}: connected outward to {contract.bus.url}, "
+                        f"{len(contract.services)} services, 0 inbound ports, instance {runner.instance}"
+                    )
+                    if ready_file is not None:
+                        ready_file.write_text(runner.instance)
+                    await _either(stop, closed)
+                    await runner.stop()
+                finally:
+                    await client.close()
+                # A client that has given up does not come back; another one, from the start, does.
+                if not stop.is_set():
+                    events.error("adapter.thrown_out", url=contract.bus.url)
+                    await _either(stop, within=RETRY_SECONDS)
+    finally:
+        await ledger.close()
+
+
+def make_source(service: HttpService | SqlService, contract: AdapterContract) -> Source:
+    """The source that a service's section declares."""
+    if isinstance(service, HttpService):
+        return HttpSource(
+            service.base_url,
+            connections=service.connections,
+            max_answer=contract.limits.max_answer,
+            trust_anchors=service.trust_anchors,
+        )
+    operations = [each.operation() for each in service.operations]
+    return SqlSource(service.database, operations, connections=service.connections)
+
+
+def _runner(
+    contract: AdapterContract,
+    client: Client,
+    identity: SigningIdentity,
+    gateways: Mapping[str, PublicKey],
+    ledger: Ledger,
+    sources: Mapping[str, Source] | None,
+) -> Runner:
+    return Runner(
         client=client,
         name=contract.adapter.name,
         version=contract.adapter.version,
@@ -66,56 +111,65 @@ async def serve_adapter(
         ledger=ledger,
         key=identity.key,
         fingerprint=identity.fingerprint,
-        gateways=load_sealing_keys(bus.gateways),
+        gateways=gateways,
         concurrency=contract.limits.concurrency,
         queue=contract.limits.queue,
         max_request=contract.limits.max_request,
+        max_answer=contract.limits.max_answer,
     )
-    await runner.start()
-    say(
-        f"adapter {contract.adapter.name}: connected outward to {bus.url}, "
-        f"{len(contract.services)} services, 0 inbound ports, instance {runner.instance}"
-    )
-    if ready_file is not None:
-        ready_file.write_text(runner.instance)
-    await stop.wait()
-    await runner.stop()
-    await ledger.close()
-    await client.close()
 
 
-def make_source(service: HttpService | SqlService, contract: AdapterContract) -> Source:
-    """The source that a service's section declares."""
-    if isinstance(service, HttpService):
-        return HttpSource(service.base_url, connections=service.connections, max_answer=contract.limits.max_answer)
-    operations = [
-        SqlOperation(
-            path=each.path,
-            query=each.query,
-            result=each.result,
-            optional=tuple(each.optional),
-            required=tuple(each.required),
-            integers=tuple(each.integers),
-            max_rows=each.max_rows,
-        )
-        for each in service.operations
-    ]
-    return SqlSource(service.database, operations, connections=service.connections)
+class _told_to_stop:  # noqa: N801  # used like a function
+    """An event that SIGINT and SIGTERM set."""
+
+    def __enter__(self) -> asyncio.Event:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        return stop
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
 
 
-async def _connected(contract: AdapterContract, uri: str, stop: asyncio.Event) -> Client | None:
-    """A client on the bus, as soon as there is one; None if told to stop before."""
+async def _either(*any_of: asyncio.Event, within: float | None = None) -> None:
+    """Return when one of the events is set, or after `within` seconds."""
+    waits = [asyncio.create_task(event.wait()) for event in any_of]
+    try:
+        await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _connect(contract: AdapterContract, uri: str, stop: asyncio.Event, closed: asyncio.Event) -> Client | None:
+    """A client on the bus, as soon as there is one; None if told to stop before. Sets `closed` when it has given up."""
     bus = contract.bus
     tls = bus_tls(bus.certificate, bus.key, bus.trust_anchors)
+
+    async def on_closed() -> None:
+        closed.set()
+
     while not stop.is_set():
         client = Client()
+        connecting = asyncio.create_task(
+            connect_client(client, bus.url, tls, contract.adapter.name, inbox_prefix(uri), on_closed=on_closed)
+        )
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await client.close()
+            return None
         try:
-            await connect_client(client, bus.url, tls, contract.adapter.name, inbox_prefix(uri))
-            return client
+            await connecting
         except BusUnavailableError as error:
+            closed.clear()
             events.warning("adapter.waiting_for_bus", url=bus.url, cause=repr(error.__cause__))
-        try:
-            await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
-        except TimeoutError:
-            continue
+            await _either(stop, within=RETRY_SECONDS)
+        else:
+            return client
     return None

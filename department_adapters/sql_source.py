@@ -3,8 +3,8 @@
 Rules:
 1. Only declared operations exist. Values reach the database as bound parameters, never as text of a statement.
 2. Nothing is written, and the database sees to that, not a look at the statement: a read-only transaction that is always
-   rolled back on PostgreSQL, a read-only file and `query_only` on SQLite. (On PostgreSQL give the adapter a role that may
-   only read, too: what a function does outside of the transaction is not undone.)
+   rolled back on PostgreSQL, a file opened read-only and an authorizer that lets nothing but reading through on SQLite.
+   (On PostgreSQL give the adapter a role that may only read, too: what a function does elsewhere is not rolled back.)
 3. A query ends at the exchange's deadline, in the database as well, and rows beyond the limit are not fetched.
 4. `one` answers the first row as an object, or 404; `many` an object {"items": [...], "truncated": false}.
 5. A parameter is text, or a whole number of 64 bits when it is listed under `integers`; for any other type the query says
@@ -16,7 +16,9 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +28,7 @@ import msgspec
 from sqlalchemy import BigInteger, String, bindparam, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.elements import TextClause
 
 from department_adapters.source import SourceAnswer, SourceRequest
@@ -39,6 +41,18 @@ _SEGMENT_SAFE = "!$&'()*+,;=:@-._~/"
 """As the gateway writes paths, so that a template in other scripts meets them."""
 _LONGEST_STATEMENT = 120_000
 """Milliseconds; no exchange waits longer. Cancelling is what ends a query; this is for when that got lost."""
+
+_READING = frozenset(
+    (
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+        sqlite3.SQLITE_TRANSACTION,
+    )
+)
+_STEPS = 10_000
+"""Of SQLite's machine, after which it looks whether anybody still waits: about a tenth of a millisecond."""
 
 # Decimals as text keep their digits; what JSON has no form for (an address, a range) is told as text.
 _encode = msgspec.json.Encoder(decimal_format="string", enc_hook=str).encode
@@ -153,14 +167,48 @@ class SqlSource:
 
     async def _rows(self, statement: TextClause, values: dict[str, Any], limit: int) -> list[dict[str, Any]]:
         assert self._engine is not None, "start() comes first"
-        async with self._engine.connect() as connection:
-            try:
-                async with connection.stream(statement, values) as result:
-                    return [dict(row) for row in await result.mappings().fetchmany(limit)]
-            except BaseException:
-                # At the deadline SQLite's thread would go on, and closing the connection would wait for it.
-                await _interrupt(connection)
-                raise
+        if self._engine.dialect.name != "sqlite":
+            return await _fetch(self._engine, statement, values, limit, _Brake())
+        # PostgreSQL is told by its driver that nobody waits any more. A thread in SQLite is not, and closing its
+        # connection would wait for it: so the query runs in a task of its own, and is stopped, not cancelled.
+        brake = _Brake()
+        task = asyncio.create_task(_fetch(self._engine, statement, values, limit, brake))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not brake.pull():
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+
+
+class _Brake:
+    """Stops what one connection to SQLite is doing, from another thread."""
+
+    def __init__(self) -> None:
+        self._pulled: list[bool] | None = None
+
+    def hold(self, pulled: list[bool]) -> None:
+        """Take over a connection; its progress handler looks at `pulled`."""
+        pulled[0] = False
+        self._pulled = pulled
+
+    def pull(self) -> bool:
+        """Stop it; returns whether there is a connection yet."""
+        if self._pulled is None:
+            return False
+        self._pulled[0] = True
+        return True
+
+
+async def _fetch(
+    engine: AsyncEngine, statement: TextClause, values: dict[str, Any], limit: int, brake: _Brake
+) -> list[dict[str, Any]]:
+    async with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            brake.hold((await connection.get_raw_connection()).info["pulled"])
+        async with connection.stream(statement, values) as result:
+            return [dict(row) for row in await result.mappings().fetchmany(limit)]
 
 
 def database_url(database: str) -> URL:
@@ -264,17 +312,13 @@ def _read_only_engine(url: URL, connections: int) -> AsyncEngine:
     )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def read_only(connection: Any, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA query_only = ON")
-        cursor.close()
+    def prepare(connection: Any, record: Any) -> None:
+        pulled = record.info["pulled"] = [False]
+        connection.run_async(lambda driver: driver.set_progress_handler(lambda: pulled[0], _STEPS))
+        connection.run_async(lambda driver: driver.set_authorizer(_only_reading))
 
     return engine
 
 
-async def _interrupt(connection: AsyncConnection) -> None:
-    """End what the connection does in SQLite; PostgreSQL is told by its driver."""
-    if connection.dialect.name == "sqlite" and not connection.invalidated:
-        driver = (await connection.get_raw_connection()).driver_connection
-        if driver is not None:
-            await driver.interrupt()
+def _only_reading(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY

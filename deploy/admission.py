@@ -32,7 +32,7 @@ def bus_users(snapshot: Snapshot) -> BusUsers:
                 subsystem=subsystem.id,
                 services=frozenset(service.id for service in snapshot.services_of(subsystem.id)),
             )
-    return BusUsers(gateways=frozenset(gateways), adapters=tuple(adapters.values()))
+    return BusUsers(gateways=frozenset(gateways), adapters=tuple(adapters[key] for key in sorted(adapters)))
 
 
 async def follow(nats: NatsServer, mirror: RegistryMirror, say: Callable[[str], None]) -> None:
@@ -49,7 +49,7 @@ async def follow(nats: NatsServer, mirror: RegistryMirror, say: Callable[[str], 
             await nats.set_users(bus_users(snapshot))
         except (BusServerError, OSError, ValueError) as error:
             if not failing:
-                say(f"the bus does not follow the registry: {error}")
+                say(str(error))
             failing = True
             await asyncio.sleep(_RETRY_SECONDS)
         else:

@@ -58,6 +58,16 @@ _TEXTS: dict[str, dict[Language, str]] = {
     "try": {"en": "Try, in another terminal in this folder:", "zh": "在另一个终端的当前目录中试试："},
     "stopping": {"en": "stopping", "zh": "正在停止"},
 }
+_TROUBLES: dict[str, dict[Language, str]] = {
+    "not_admitted": {
+        "en": "adapter {adapter} is not started: the registry has revoked its certificate or suspended its subsystem",
+        "zh": "未启动适配器 {adapter}：其证书已被吊销或子系统已被暂停",
+    },
+    "bus_behind": {
+        "en": "the bus does not follow the registry yet: {problem}",
+        "zh": "消息总线尚未同步登记库的变更：{problem}",
+    },
+}
 _EVENTS: dict[str, dict[Language, str]] = {
     "died": {"en": "{name} ended unexpectedly ({how}); log: {log}", "zh": "{name} 意外结束（{how}）；日志：{log}"},
     "restarting": {"en": "{name} is started again in {pause:g} s", "zh": "{pause:g} 秒后重新启动 {name}"},
@@ -103,8 +113,8 @@ class TextAnnouncer:
             how = f"signal {-event.code}" if event.code < 0 else f"exit code {event.code}"
             self._say(_EVENTS[event.kind][self._language].format_map({**asdict(event), "how": how}))
 
-    def trouble(self, problem: str) -> None:
-        self._say(f"! {problem}")
+    def trouble(self, name: str, **facts: object) -> None:
+        self._say("  ! " + _TROUBLES[name][self._language].format_map(facts))
 
     def stopping(self) -> None:
         self._say(_TEXTS["stopping"][self._language])
@@ -144,8 +154,8 @@ class JsonAnnouncer:
     def event(self, event: Event) -> None:
         self._tell("child", **{**asdict(event), "log": str(event.log)})
 
-    def trouble(self, problem: str) -> None:
-        self._tell("trouble", problem=problem)
+    def trouble(self, name: str, **facts: object) -> None:
+        self._tell("trouble", trouble=name, **facts)
 
     def stopping(self) -> None:
         self._tell("stopping")

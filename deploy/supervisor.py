@@ -226,7 +226,7 @@ class Supervisor:
         try:
             await child.start()
         except BaseException:
-            del self._children[program.name]
+            self._children.pop(program.name, None)
             raise
         self._tell("ready", child)
         self._watches[program.name] = asyncio.create_task(self._watch(child), name=f"watch {program.name}")

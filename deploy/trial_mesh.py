@@ -21,7 +21,7 @@ from pathlib import Path
 from ca_auth import CertificateRequest, DemoCA
 from deploy.nats import ANY_PORT, AdapterUser, BusAddress, BusUsers, NatsServer
 from deploy.supervisor import Child, Program, Supervisor
-from exchange import NoteSigner, ServiceId, SubsystemId, member_of
+from exchange import NoteSigner, ServiceId, Settings, SubsystemId, member_of
 from registry import Member, Operation, Registry, Role, Service, Subsystem, compose_uscc
 
 PROVIDER_CODE, CALLER_CODE, STRANGER_CODE, AUDITOR_CODE, OPERATOR_CODE = (
@@ -234,6 +234,7 @@ async def _run(arguments: argparse.Namespace) -> None:
             "cert": str(certificate),
             "key": str(key),
             "ca": str(mesh.trust_anchors),
+            "limit": Settings.model_fields["max_in_progress"].default,
         }
         print(json.dumps(ready), flush=True)
         await stop.wait()

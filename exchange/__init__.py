@@ -88,7 +88,7 @@ from exchange.ledger import Ledger, LedgerError, LedgerLine, read_ledger
 from exchange.log import ExchangeLog
 from exchange.log_reader import EntryFilter, LogReader, Page, StoredEntry
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
-from exchange.receipt import build_receipt
+from exchange.receipt import Check, ReceiptError, SentRequest, build_receipt, verify_receipt
 from exchange.record import Record, read_record, record_bytes
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, Sealer, SealError, SealVerifier
 from exchange.settings import Settings
@@ -108,6 +108,7 @@ __all__ = [
     "Broker",
     "Bus",
     "BusUnavailableError",
+    "Check",
     "Checkpoint",
     "ClientMismatchError",
     "ConflictError",
@@ -143,6 +144,7 @@ __all__ = [
     "QueryHead",
     "QueryStatement",
     "QuestionRefusedError",
+    "ReceiptError",
     "Record",
     "RegistryStaleError",
     "RequestTimeoutError",
@@ -150,6 +152,7 @@ __all__ = [
     "SealError",
     "SealVerifier",
     "Sealer",
+    "SentRequest",
     "ServiceDisabledError",
     "ServiceId",
     "Settings",
@@ -204,5 +207,6 @@ __all__ = [
     "unpack",
     "upgrade",
     "uuid7",
+    "verify_receipt",
     "writing",
 ]

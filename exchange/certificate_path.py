@@ -11,10 +11,13 @@ from datetime import datetime
 from urllib.parse import unquote
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 _URI_SCHEME = "datong:"
 _MAX_DEPTH = 8
+UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm)
+"""What `cryptography` raises, beside ValueError, on certificates that only a forger or another world makes."""
 
 
 class CertificateError(ValueError):
@@ -40,7 +43,7 @@ def check_path(
         raise CertificateError(f"the certificate was not valid at {at.isoformat()}", f"证书在 {at.isoformat()} 无效")
     if not trust_anchors:
         raise CertificateError("the key list has no trust anchors", "密钥列表中没有信任锚")
-    builder = PolicyBuilder().store(Store(trust_anchors)).time(at).max_chain_depth(_MAX_DEPTH)
+    builder = PolicyBuilder().store(Store(list(trust_anchors))).time(at).max_chain_depth(_MAX_DEPTH)
     # What a leaf must say (its identity) is compared by the caller; that it may sign is not a matter of TLS purposes.
     builder = builder.extension_policies(
         ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all()
@@ -57,7 +60,7 @@ def names(certificate: x509.Certificate, identifier: str) -> bool:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
         return False
     ours = [unquote(uri[len(_URI_SCHEME) :]) for uri in uris if uri.startswith(_URI_SCHEME)]
     if len(ours) != 1 or not identifier:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
-from exchange.certificate_path import CertificateError, check_path, names
+from exchange.certificate_path import UNREADABLE, CertificateError, check_path, names
 from exchange.checkpoint import (
     Checkpoint,
     NoteError,
@@ -90,7 +92,7 @@ class Keys:
                 raise ValueError("another format")
             logs = tuple([NoteVerifier.from_vkey(vkey) for vkey in content["logs"]])
             bundles = [x509.load_pem_x509_certificates(pem.encode()) for pem in content["trust_anchors"]]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, *UNREADABLE) as error:
             raise ReceiptError(f"not a key list ({KEYS_FORMAT}): {error}") from error
         return cls(logs, tuple([certificate for bundle in bundles for certificate in bundle]))
 
@@ -170,7 +172,7 @@ def verify_receipt(
     return checks
 
 
-class _Failed(Exception):
+class _CheckError(Exception):
     def __init__(self, en: str, zh: str) -> None:
         super().__init__(en)
         self.zh = zh
@@ -179,7 +181,7 @@ class _Failed(Exception):
 def _outcome(name: str, step: Any) -> Check:
     try:
         en, zh = step()
-    except _Failed as failure:
+    except _CheckError as failure:
         return Check(name, False, str(failure), failure.zh)
     except NoteError as error:
         return Check(name, False, str(error), f"检查点格式或签名无效：{error}")
@@ -189,6 +191,9 @@ def _outcome(name: str, step: Any) -> Check:
         return Check(name, False, str(error), f"签名无效：{error}")
     except CertificateError as error:
         return Check(name, False, str(error), error.zh)
+    except (KeyError, TypeError, AttributeError, ValueError, *UNREADABLE):
+        # Whoever made the record chose the types in it; this check cannot make sense of them.
+        return Check(name, False, "the record does not hold what this check needs", "记录缺少此项检查所需的内容")
     return Check(name, True, en, zh)
 
 
@@ -212,9 +217,12 @@ class _Receipt:
             raise ReceiptError("its members are not texts")
         leaf = content["record"].encode()
         try:
-            certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in content["certificates"]]
+            with warnings.catch_warnings():
+                # What is merely unusual in a certificate is for the checks to judge, not for a warning on the screen.
+                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in content["certificates"]]
             salt = decode_base64(content["salt"])
-        except ValueError as error:
+        except (ValueError, *UNREADABLE) as error:
             raise ReceiptError(str(error)) from error
         if [one.public_bytes(Encoding.PEM).decode() for one in certificates] != content["certificates"]:
             raise ReceiptError("a certificate is not in canonical PEM")
@@ -247,7 +255,7 @@ class _Verification:
         """The record is in that log."""
         proof = TlogProof.from_text(self._receipt.proof)
         if self._opened is None:
-            raise _Failed("no checkpoint to compare with", "没有可比对的检查点")
+            raise _CheckError("no checkpoint to compare with", "没有可比对的检查点")
         leaf_hash = hash_leaf(self._receipt.leaf)
         check_inclusion(leaf_hash, proof.index, self._opened.size, self._opened.root, proof.hashes)
         return f"entry {proof.index} of the log", f"日志第 {proof.index} 条记录"
@@ -256,19 +264,19 @@ class _Verification:
         """The record says nothing that contradicts itself or the statements in it."""
         record, query, answer = self._record, self._query, self._answer
         if not _ALWAYS <= record.keys() <= _RECORD_FIELDS or record["v"] != 1:
-            raise _Failed("it is not a record of a kind known here", "不是已知格式的记录")
+            raise _CheckError("it is not a record of a kind known here", "不是已知格式的记录")
         if ("answer" in record) != ("answer_seal" in record) or ("answer" in record and "query_seal" not in record):
-            raise _Failed("a statement and its seal are not both there", "陈述与签名不成对")
+            raise _CheckError("a statement and its seal are not both there", "陈述与签名不成对")
         if query and query.get("id") != record["id"]:
-            raise _Failed("record and query name different exchanges", "记录与请求的交换编号不同")
+            raise _CheckError("record and query name different exchanges", "记录与请求的交换编号不同")
         if record["outcome"] not in ("answered", "refused", "failed", "unknown"):
-            raise _Failed("its outcome is none of ours", "结果类型无效")
+            raise _CheckError("its outcome is none of ours", "结果类型无效")
         if record["outcome"] == "answered":
             agrees = answer.get("status") == record["status"] and not answer.get("error") and not record["code"]
             if not (answer and agrees):
-                raise _Failed("it says answered, and the answer does not", "记录为已应答，但应答内容不符")
+                raise _CheckError("it says answered, and the answer does not", "记录为已应答，但应答内容不符")
         elif record["outcome"] == "refused" and "answer" in record:
-            raise _Failed("it says refused, and holds an answer", "记录为已拒绝，却含有应答")
+            raise _CheckError("it says refused, and holds an answer", "记录为已拒绝，却含有应答")
         client, service = query.get("client") or "?", query.get("service") or "?"
         outcome, purpose, grant = record["outcome"], query.get("purpose") or "-", query.get("grant") or "-"
         return (
@@ -281,30 +289,26 @@ class _Verification:
         fingerprint = self._query.get("certificate", "")
         if not fingerprint:
             if "query_seal" in self._record:
-                raise _Failed("the query names no certificate", "请求未注明证书")
-            return "no certificate was accepted; the attempt was refused", "没有被接受的证书，请求已被拒绝"
+                raise _CheckError("the query names no certificate", "请求未注明证书")
+            return "no certificate was accepted; nothing was carried", "没有被接受的证书，未转发"
         if "query_seal" not in self._record and fingerprint not in self._certificates:
-            return "refused before its certificate was relied on", "在采信其证书之前已被拒绝"
+            return "nothing was carried on the strength of its certificate", "未依据其证书转发任何内容"
         certificate = self._certificate(fingerprint)
         serial = self._record.get("certificate_serial", "")
-        if (
-            not isinstance(serial, str)
-            or (serial or "query_seal" in self._record)
-            and not _same_number(serial, certificate.serial_number)
-        ):
-            raise _Failed("the record names another serial number", "记录中的证书序列号不符")
+        if (serial or "query_seal" in self._record) and not _same_number(serial, certificate.serial_number):
+            raise _CheckError("the record names another serial number", "记录中的证书序列号不符")
         if "query_seal" not in self._record:
             self._used.add(fingerprint)
-            return f"refused; it held {_subject(certificate)}", f"已拒绝；所持证书 {_subject(certificate)}"
+            return f"it held {_subject(certificate)}; nothing was carried", f"所持证书 {_subject(certificate)}，未转发"
         self._check_path(certificate, self._query.get("asked_at"))
         if not names(certificate, self._query.get("client", "")):
-            raise _Failed("the certificate may not speak for the client", "证书不能代表该调用方")
+            raise _CheckError("the certificate may not speak for the client", "证书不能代表该调用方")
         return f"{_subject(certificate)}, valid at the time", f"{_subject(certificate)}，当时有效"
 
     def gateway(self) -> tuple[str, str]:
         """Who vouches for the query."""
         if "query_seal" not in self._record:
-            return "nothing was carried, so nothing was sealed", "未转发，因此没有签名"
+            return "no seal is on record: refused, or cut off before it was carried", "没有签名：已拒绝，或在转发前中断"
         certificate = self._certificate(self._query.get("gateway", ""))
         self._check_path(certificate, self._query.get("asked_at"))
         self._check_seal(certificate, QUERY_CONTEXT, self._record["query_seal"], self._query)
@@ -318,7 +322,7 @@ class _Verification:
         self._check_path(certificate, self._answer.get("answered_at"))
         owner = str(self._query.get("service", "")).rpartition("/")[0]
         if not names(certificate, owner):
-            raise _Failed("the certificate is not the service owner's", "证书不属于该服务的提供方")
+            raise _CheckError("the certificate is not the service owner's", "证书不属于该服务的提供方")
         self._check_seal(certificate, ANSWER_CONTEXT, self._record["answer_seal"], self._answer)
         return f"{_subject(certificate)} sealed the answer", f"{_subject(certificate)} 已对应答签名"
 
@@ -327,15 +331,15 @@ class _Verification:
         if "answer" not in self._record:
             return "no answer is on record", "没有应答记录"
         if self._answer.get("id") != self._query.get("id"):
-            raise _Failed("the answer belongs to another exchange", "应答属于另一次交换")
+            raise _CheckError("the answer belongs to another exchange", "应答属于另一次交换")
         if self._answer.get("query_digest") != hashlib.sha256(_canonical(self._query)).hexdigest():
-            raise _Failed("the answer was given to another query", "应答针对的是另一个请求")
+            raise _CheckError("the answer was given to another query", "应答针对的是另一个请求")
         return "the answer names this query", "应答与本请求对应"
 
     def certificates(self) -> tuple[str, str]:
         """Nothing is in the receipt that no check relied on."""
         if len(self._certificates) != len(self._receipt.certificates) or self._certificates.keys() - self._used:
-            raise _Failed("a certificate was not needed by any check that succeeded", "含有未被任何检查使用的证书")
+            raise _CheckError("a certificate was not needed by any check that succeeded", "含有未被任何检查使用的证书")
         return f"{len(self._certificates)} certificates, each needed", f"{len(self._certificates)} 份证书，均被使用"
 
     def request(self, sent: SentRequest) -> tuple[str, str]:
@@ -344,25 +348,25 @@ class _Verification:
         head = hashlib.sha256(b"%b %b\r\n%b" % (sent.method.encode(), sent.target, block)).digest()
         digest = hashlib.sha256(self._salt() + head + hashlib.sha256(sent.body).digest()).hexdigest()
         if digest != self._query.get("request_digest"):
-            raise _Failed("it is not the request of the record", "与记录中的请求不符")
+            raise _CheckError("it is not the request of the record", "与记录中的请求不符")
         return "it is the request of the record", "与记录中的请求一致"
 
     def answer(self, body: bytes) -> tuple[str, str]:
         """What the holder says was answered is what was answered."""
         digest = hashlib.sha256(self._salt() + body).hexdigest()
         if digest != self._answer.get("body_digest") or len(body) != self._answer.get("body_size"):
-            raise _Failed("it is not the answer of the record", "与记录中的应答不符")
+            raise _CheckError("it is not the answer of the record", "与记录中的应答不符")
         return f"its {len(body)} bytes are the answer of the record", f"{len(body)} 字节，与记录中的应答一致"
 
     def _salt(self) -> bytes:
         if not self._receipt.salt:
-            raise _Failed("the salt was erased: contents can no longer be compared", "盐值已删除，无法再比对内容")
+            raise _CheckError("the salt was erased: contents can no longer be compared", "盐值已删除，无法再比对内容")
         return self._receipt.salt
 
     def _certificate(self, fingerprint: str) -> x509.Certificate:
         certificate = self._certificates.get(fingerprint)
         if certificate is None:
-            raise _Failed("the certificate it names is not in the receipt", "回执中缺少所注明的证书")
+            raise _CheckError("the certificate it names is not in the receipt", "回执中缺少所注明的证书")
         return certificate
 
     def _check_path(self, certificate: x509.Certificate, at: object) -> None:
@@ -371,7 +375,7 @@ class _Verification:
             if moment.tzinfo is None:
                 raise ValueError("no offset")
         except ValueError as error:
-            raise _Failed("the time is not one", "时间格式不正确") from error
+            raise _CheckError("the time is not one", "时间格式不正确") from error
         path = check_path(certificate, self._receipt.certificates, self._keys.trust_anchors, moment)
         self._used |= {_fingerprint(one) for one in path}
 
@@ -380,7 +384,7 @@ class _Verification:
     ) -> None:
         key = certificate.public_key()
         if not isinstance(key, PublicKey):
-            raise _Failed("the certificate's key is of another kind", "证书密钥类型不受支持")
+            raise _CheckError("the certificate's key is of another kind", "证书密钥类型不受支持")
         check_seal(key, context, decode_base64(str(seal)), _canonical(statement))
 
 
@@ -392,11 +396,8 @@ def _subject(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string()
 
 
-def _same_number(text: str, number: int) -> bool:
-    try:
-        return int(text, 16) == number
-    except ValueError:
-        return False
+def _same_number(text: object, number: int) -> bool:
+    return isinstance(text, str) and text.lower().lstrip("0") == f"{number:x}"
 
 
 def _canonical(value: Any) -> bytes:

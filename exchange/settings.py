@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     max_body: int = Field(64 << 20, gt=0, description="Largest request body of any service; a service may set less.")
     max_head: int = Field(16 << 10, gt=0, description="Largest request head; beyond it 431.")
     max_header_lines: int = Field(64, gt=0, description="Most header lines; beyond it 431.")
+    handshake_timeout: float = Field(10.0, gt=0, description="A TLS handshake not complete by then is cut off.")
     head_timeout: float = Field(10.0, gt=0, description="A request head not complete by then is refused and closed.")
     body_timeout: float = Field(60.0, gt=0, description="A request body not complete by then is refused.")
     idle_timeout: float = Field(75.0, gt=0, description="An idle connection is closed after this time.")

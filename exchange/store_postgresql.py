@@ -29,7 +29,7 @@ from exchange.store import (
     edge_ranges,
     first_hash,
 )
-from exchange.tiles import Edge, Tile, Wanted
+from exchange.tiles import WIDTH, Edge, Tile, Wanted
 
 _COLUMNS = ("seq", "leaf_hash", "exchange_id", "at_ms", "client", "service", "outcome", "rule", "salt", "leaf")
 _FEW = 8
@@ -185,10 +185,9 @@ class PostgresqlStore:
         return SignedSize(*row) if row else None
 
     async def _tile(self, db: Any, tile: Wanted) -> bytes:
-        query = "SELECT hashes FROM log_tiles WHERE level = $1 AND number = $2"
-        hashes: bytes | None = await db.fetchval(query, tile.level, tile.number)
-        if hashes is not None:
-            return hashes
+        if tile.width == WIDTH:
+            query = "SELECT hashes FROM log_tiles WHERE level = $1 AND number = $2"
+            return await db.fetchval(query, tile.level, tile.number) or b""
         numbers = range(first_hash(tile), first_hash(tile) + tile.width)
         if tile.level:
             return b"".join(await self._tile_roots(db, tile.level - 1, numbers))

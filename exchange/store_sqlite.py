@@ -29,7 +29,7 @@ from exchange.store import (
     edge_ranges,
     first_hash,
 )
-from exchange.tiles import Edge, Wanted
+from exchange.tiles import WIDTH, Edge, Wanted
 
 _BUSY_MS = 2000
 _PRAGMAS = (
@@ -213,11 +213,10 @@ class SqliteStore:
         return SignedSize(*row) if row else None
 
     def _tile(self, db: sqlite3.Connection, tile: Wanted) -> bytes:
-        query = "SELECT hashes FROM log_tiles WHERE level = ? AND number = ?"
-        row = db.execute(query, (tile.level, tile.number)).fetchone()
-        if row:
-            hashes: bytes = row[0]
-            return hashes
+        if tile.width == WIDTH:
+            query = "SELECT hashes FROM log_tiles WHERE level = ? AND number = ?"
+            row = db.execute(query, (tile.level, tile.number)).fetchone()
+            return row[0] if row else b""
         numbers = range(first_hash(tile), first_hash(tile) + tile.width)
         if tile.level:
             return b"".join(self._tile_roots(db, tile.level - 1, numbers))

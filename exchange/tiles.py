@@ -33,7 +33,7 @@ class Tile(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Names the first `width` hashes of a tile."""
+    """Names the first `width` hashes of a tile: all WIDTH of them if the tile is complete in the tree asked about."""
 
     level: int
     number: int
@@ -46,7 +46,7 @@ class TileReader(Protocol):
     async def tiles(self, wanted: Sequence[Wanted]) -> Sequence[bytes]:
         """The hashes of each tile asked for, at least `width` of them, as one string of bytes.
 
-        All lie inside the tree as it is stored; an unfinished tile is given from what lies below it.
+        All lie inside the tree as it is stored. A tile that may be unfinished is put together from what lies below it.
         """
 
 
@@ -174,7 +174,7 @@ def _fold(subtrees: Sequence[bytes]) -> bytes:
 
 
 def _subtrees(low: int, high: int) -> Iterator[tuple[Wanted, int, int]]:
-    """The complete subtrees over leaves [low, high): which tile, and which of its hashes, first and count."""
+    """The complete subtrees over leaves [low, high): where in which tile, first and count."""
     while low < high:
         height = (high - low).bit_length() - 1
         level, inner = divmod(height, HEIGHT)
@@ -191,7 +191,10 @@ async def _roots(reader: TileReader, size: int, ranges: Sequence[tuple[int, int]
     for part in parts:
         for (level, number, width), _, _ in part:
             widths[level, number] = max(width, widths.get((level, number), 0))
-    wanted = [Wanted(level, number, width) for (level, number), width in widths.items()]
+    wanted = [
+        Wanted(level, number, WIDTH if (number + 1) << HEIGHT <= size >> (HEIGHT * level) else width)
+        for (level, number), width in widths.items()
+    ]
     found = dict(zip(widths, await reader.tiles(wanted), strict=True)) if wanted else {}
     return [
         _fold([_root(found[tile.level, tile.number], first, count) for tile, first, count in part]) for part in parts

@@ -29,9 +29,9 @@ from exchange import (
     load_identity,
     sealing_key,
 )
-from gateway import audit, health, problem_pages
-from gateway.errors import install_error_handlers
+from gateway import audit
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
+from gateway.management import management_api
 from registry import Registry, RegistryMirror
 
 
@@ -46,6 +46,8 @@ class Gateway:
     log: ExchangeLog
     bus: NatsBus
     face: ExchangeFace
+    public_url: str
+    """How callers reach it, without a slash at the end."""
 
 
 class GatewayApp:
@@ -58,17 +60,9 @@ class GatewayApp:
         self._settings = settings
         self._public_url = public_url
         self._face: ExchangeFace | None = None
-        self._api = FastAPI(
-            title="Datong gateway",
-            version="1",
-            openapi_url="/v1/openapi.json",
-            docs_url=None,
-            redoc_url=None,
-            lifespan=self._lifespan,
-        )
-        install_error_handlers(self._api)
-        for router in (audit.router, health.router, problem_pages.router):
-            self._api.include_router(router)
+        self._api = management_api(self._lifespan)
+        self.failure: Exception | None = None
+        """What kept the gateway from opening."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["raw_path"].startswith(b"/r1/") and self._face is not None:
@@ -88,7 +82,12 @@ class GatewayApp:
 
     @asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
-        async with open_gateway(self._settings, self._public_url) as gateway:
+        async with AsyncExitStack() as opened:
+            try:
+                gateway = await opened.enter_async_context(open_gateway(self._settings, self._public_url))
+            except Exception as error:
+                self.failure = error  # uvicorn tells its caller only that there was one
+                raise
             api.state.gateway = gateway
             self._face = gateway.face
             yield
@@ -145,7 +144,7 @@ async def open_gateway(settings: Settings, public_url: str) -> AsyncIterator[Gat
             keys = audit.key_list(settings.trust_anchors, log.vkey)
             settings.keys_file.write_text(json.dumps(keys, indent=2), encoding="utf-8")
         log.remember_certificate(identity.fingerprint, identity.certificate.public_bytes(Encoding.DER))
-        yield Gateway(settings, identity, authenticator, mirror, log, bus, face)
+        yield Gateway(settings, identity, authenticator, mirror, log, bus, face, public_url)
 
 
 class AdapterKeys:

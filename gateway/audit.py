@@ -1,21 +1,53 @@
-"""`/v1/exchanges`: the record, for auditors; and for caller and owner, what concerns them."""
+"""`/v1/exchanges`: the record, for auditors; and for caller and owner, what concerns them.
+
+Rules:
+1. Only an auditor searches. Others are shown a record whose exchange id they know, if it concerns them.
+2. A record concerns whose certificate made the attempt, whom it names as caller unless that was the very lie it was refused
+   for, and the owner of the service once something was carried to it.
+3. Whoever may not see a record is told the same as if there were none.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import structlog
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import Path as PathParameter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from sqlalchemy.exc import SQLAlchemyError
 
-from exchange import EntryFilter, NotFoundError, StoredEntry, build_receipt, owner_of, read_record
-from gateway.callers import Caller, CallerDep
+from exchange import (
+    AccessDeniedError,
+    EntryFilter,
+    ExchangeLog,
+    InvalidClientError,
+    InvalidRequestError,
+    LogUnavailableError,
+    NotFoundError,
+    StoredEntry,
+    UnauthenticatedError,
+    UnavailableError,
+    build_receipt,
+    parse_rfc3339,
+    service_id,
+    subsystem_id,
+)
+from gateway.callers import Caller, CallerDep, RoleMissingError
+from gateway.openapi import BY_CERTIFICATE, problems
+
+MAX_PAGE = 500
 
 router = APIRouter(prefix="/v1", tags=["exchanges"])
+events = structlog.get_logger("datong.api")
 
 _decode = msgspec.json.decode
+_encode = msgspec.json.encode
 
 
 class Exchange(BaseModel):
@@ -23,7 +55,9 @@ class Exchange(BaseModel):
 
     seq: int = Field(description="Number of the entry in the log, from 0.")
     leaf_hash: str = Field(description="RFC 9162 leaf hash of the record's stored bytes, hex.")
-    record: dict[str, Any] = Field(description="The record itself; its canonical JSON (RFC 8785) is the leaf.")
+    record: dict[str, Any] | None = Field(
+        description="The record itself; its canonical JSON (RFC 8785) is the leaf. Null if the stored bytes are damaged."
+    )
     receipt: str = Field(description="Where its receipt is.")
 
 
@@ -34,51 +68,163 @@ class ExchangePage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end.")
 
 
-Outcome = Literal["answered", "refused", "failed", "unknown"]
+def _subsystem(text: str) -> str:
+    try:
+        return subsystem_id(text)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "identifier",
+            "not a subsystem",
+            {"en": "is not instance/class/member/subsystem", "zh": "不是 实例/类别/成员代码/子系统 的形式"},
+        ) from error
 
 
-@router.get("/exchanges")
-async def list_exchanges(
-    request: Request,
-    caller: CallerDep,
-    client: Annotated[str, Query(description="The subsystem that asked.")] = "",
-    owner: Annotated[str, Query(description="The subsystem that was asked.")] = "",
-    service: str = "",
-    outcome: Outcome | None = None,
-    rule: Annotated[str, Query(description="The rule that refused.")] = "",
-    since: Annotated[datetime | None, Query(description="RFC 3339, inclusive.")] = None,
-    until: Annotated[datetime | None, Query(description="RFC 3339, exclusive.")] = None,
-    cursor: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-) -> ExchangePage:
-    """Records, newest first. Needs the role auditor."""
-    caller.require("auditor")
-    wanted = EntryFilter(
-        client=client,
-        owner=owner,
-        service=service,
-        outcome=outcome or "",
-        rule=rule,
-        since_ms=_unix_ms(since),
-        until_ms=_unix_ms(until),
+def _service(text: str) -> str:
+    try:
+        return service_id(text)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "identifier",
+            "not a service",
+            {
+                "en": "is not instance/class/member/subsystem/service",
+                "zh": "不是 实例/类别/成员代码/子系统/服务 的形式",
+            },
+        ) from error
+
+
+def _instant(text: str) -> int:
+    try:
+        return parse_rfc3339(text)
+    except (ValueError, OverflowError) as error:
+        raise PydanticCustomError(
+            "instant",
+            "not an instant",
+            {
+                "en": "is not an RFC 3339 instant such as 2026-11-23T08:00:00Z (a + is written %2B in a query)",
+                "zh": "不是 RFC 3339 时间，例如 2026-11-23T08:00:00Z（查询串中的 + 须写作 %2B）",
+            },
+        ) from error
+
+
+Subsystem = Annotated[str, AfterValidator(_subsystem)]
+Service = Annotated[str, AfterValidator(_service)]
+Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class ExchangeSearch(BaseModel):
+    """Which records to list; what is left out means any."""
+
+    client: Subsystem | None = Field(
+        None, description="The subsystem that asked.", examples=["CN/GOV/11997001DT0000035E/housing"]
     )
-    page = await request.app.state.gateway.log.reader.page(wanted, cursor=cursor, limit=limit)
-    return ExchangePage(exchanges=[_exchange(request, entry) for entry in page.entries], next_cursor=page.next_cursor)
+    owner: Subsystem | None = Field(
+        None, description="The subsystem that was asked.", examples=["CN/GOV/11997001DT0000019Q/tax"]
+    )
+    service: Service | None = Field(None, examples=["CN/GOV/11997001DT0000019Q/tax/enterprises"])
+    outcome: Literal["answered", "refused", "failed", "unknown"] | None = Field(None, examples=["refused"])
+    rule: str | None = Field(
+        None, description="The rule that refused.", pattern="^[a-z0-9-]{1,64}$", examples=["purpose"]
+    )
+    since: Instant | None = Field(None, description="RFC 3339, inclusive.", examples=["2026-11-01T00:00:00+08:00"])
+    until: Instant | None = Field(None, description="RFC 3339, exclusive.", examples=["2026-12-01T00:00:00+08:00"])
+    cursor: str | None = Field(
+        None, description="`next_cursor` of the page before.", pattern="^[0-9]{1,18}$", examples=["4711"]
+    )
+    limit: int = Field(50, ge=1, le=MAX_PAGE, description="How many at most.")
 
 
-@router.get("/exchanges/{exchange_id}")
-async def show_exchange(request: Request, caller: CallerDep, exchange_id: str) -> Exchange:
+_NOT_FOUND = NotFoundError(what="such exchange", what_zh="该交换")
+_REFUSALS = (
+    InvalidRequestError("query-parameter", problem="There is no query parameter 'x'.", problem_zh="没有查询参数 'x'。"),
+    InvalidClientError(problem="X-Road-Client is missing.", problem_zh="缺少 X-Road-Client。"),
+    UnauthenticatedError(
+        problem="The connection carries no client certificate.", problem_zh="连接没有出示客户端证书。"
+    ),
+    UnavailableError("log-readable"),
+)
+_ROLE = RoleMissingError(
+    problem="CN/GOV/…/housing does not hold the role auditor.", problem_zh="CN/GOV/…/housing 没有 auditor 角色。"
+)
+_NOT_OURS = AccessDeniedError(
+    "client-registered",
+    problem="CN/GOV/…/housing is not a registered subsystem.",
+    problem_zh="CN/GOV/…/housing 不是已登记的子系统。",
+)
+ExchangeId = Annotated[
+    str,
+    PathParameter(
+        description="`X-Road-Request-Id` of the exchange, a UUID.", examples=["0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"]
+    ),
+]
+
+
+@router.get(
+    "/exchanges",
+    response_model=ExchangePage,
+    responses=problems(*_REFUSALS, _ROLE),
+    openapi_extra=BY_CERTIFICATE,
+)
+async def list_exchanges(request: Request, caller: CallerDep, wanted: Annotated[ExchangeSearch, Query()]) -> Response:
+    """Records, newest first. Needs the role auditor.
+
+    Pages stay correct while the log grows: what is added meanwhile is newer than the first page.
+    """
+    caller.require("auditor")
+    _known_parameters(request, frozenset(ExchangeSearch.model_fields))
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise InvalidRequestError(
+            "query-parameter", problem="since must be before until.", problem_zh="since 必须早于 until。"
+        )
+    search = EntryFilter(
+        client=wanted.client or "",
+        owner=wanted.owner or "",
+        service=wanted.service or "",
+        outcome=wanted.outcome or "",
+        rule=wanted.rule or "",
+        since_ms=wanted.since,
+        until_ms=wanted.until,
+    )
+    async with _reading(request) as log:
+        page = await log.reader.page(search, cursor=wanted.cursor, limit=wanted.limit)
+    events.info("audit.listed", caller=caller.subsystem, count=len(page.entries), query=request.url.query)
+    return _json({"exchanges": [_exchange(request, entry) for entry in page.entries], "next_cursor": page.next_cursor})
+
+
+@router.get(
+    "/exchanges/{exchange_id}",
+    response_model=Exchange,
+    responses=problems(*_REFUSALS, _NOT_OURS, _NOT_FOUND),
+    openapi_extra=BY_CERTIFICATE,
+)
+async def show_exchange(request: Request, caller: CallerDep, exchange_id: ExchangeId) -> Response:
     """One record: for auditors, the caller and the owner."""
-    return _exchange(request, await _visible(request, caller, exchange_id))
+    _known_parameters(request)
+    async with _reading(request) as log:
+        entry = await _visible(log, caller, exchange_id)
+    return _json(_exchange(request, entry))
 
 
-@router.get("/exchanges/{exchange_id}/receipt")
-async def show_receipt(request: Request, caller: CallerDep, exchange_id: str) -> Response:
+@router.get(
+    "/exchanges/{exchange_id}/receipt",
+    response_class=Response,
+    responses={
+        **problems(*_REFUSALS, LogUnavailableError(), _NOT_OURS, _NOT_FOUND),
+        200: {
+            "description": "The receipt, canonical JSON (RFC 8785).",
+            "content": {
+                "application/json": {"schema": {"type": "object", "required": ["format", "record", "tlog_proof"]}}
+            },
+        },
+    },
+    openapi_extra=BY_CERTIFICATE,
+)
+async def show_receipt(request: Request, caller: CallerDep, exchange_id: ExchangeId) -> Response:
     """The receipt of one record, verifiable offline with `datong verify`: for auditors, the caller and the owner."""
-    entry = await _visible(request, caller, exchange_id)
-    log = request.app.state.gateway.log
-    note = await log.checkpoint()
-    receipt = await build_receipt(log.reader, entry, note)
+    _known_parameters(request)
+    async with _reading(request) as log:
+        entry = await _visible(log, caller, exchange_id)
+        receipt = await build_receipt(log.reader, entry, await log.checkpoint())
     return Response(
         receipt,
         media_type="application/json",
@@ -91,42 +237,112 @@ def key_list(trust_anchors: Path, vkey: str) -> dict[str, Any]:
     return {"format": "datong-keys/1", "logs": [vkey], "trust_anchors": [trust_anchors.read_text(encoding="ascii")]}
 
 
-@router.get("/keys")
+@router.get("/keys", responses=problems(_REFUSALS[0]))
 async def show_keys(request: Request) -> dict[str, Any]:
     """The key list that `datong verify` takes. Compare it with one obtained another way before relying on it."""
+    _known_parameters(request)
     gateway = request.app.state.gateway
     return key_list(gateway.settings.trust_anchors, gateway.log.vkey)
 
 
-@router.get("/log/checkpoint")
+@router.get(
+    "/log/checkpoint",
+    response_class=Response,
+    responses={
+        **problems(_REFUSALS[0], _REFUSALS[-1], LogUnavailableError()),
+        200: {
+            "description": "A signed note.",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": "log.example/gov\n42\nq3…=\n\n— log.example/gov …\n",
+                }
+            },
+        },
+    },
+)
 async def show_checkpoint(request: Request) -> Response:
-    """A signed checkpoint (C2SP tlog-checkpoint) that covers everything recorded so far."""
-    return Response(await request.app.state.gateway.log.checkpoint(), media_type="text/plain; charset=utf-8")
+    """The newest signed checkpoint (C2SP tlog-checkpoint); a record is under one within the checkpoint interval."""
+    _known_parameters(request)
+    async with _reading(request) as log:
+        # The stored one: anybody may ask, and must not make the writer sign and flush each time.
+        newest = await log.reader.latest_checkpoint()
+        note = newest.note if newest is not None else await log.checkpoint()
+    return Response(note, media_type="text/plain; charset=utf-8")
 
 
-async def _visible(request: Request, caller: Caller, exchange_id: str) -> StoredEntry:
-    entry: StoredEntry | None = await request.app.state.gateway.log.reader.entry(exchange_id)
-    # Whoever may not see a record is told the same as if there were none.
-    if entry is None or not (
-        caller.has_role("auditor") or caller.subsystem == entry.client or caller.subsystem == _owner(entry)
-    ):
-        raise NotFoundError(what=f"exchange {exchange_id[:64]}")
+def _known_parameters(request: Request, known: frozenset[str] = frozenset()) -> None:
+    """Refuse what is not known, or given twice: a filter that is silently ignored shows an auditor something else."""
+    seen = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            raise InvalidRequestError(
+                "query-parameter",
+                problem=f"There is no query parameter {name[:40]!r}.",
+                problem_zh=f"没有查询参数 {name[:40]!r}。",
+            )
+        if name in seen:
+            raise InvalidRequestError(
+                "query-parameter",
+                problem=f"The query parameter {name} is given more than once.",
+                problem_zh=f"查询参数 {name} 重复出现。",
+            )
+        seen.add(name)
+
+
+@asynccontextmanager
+async def _reading(request: Request) -> AsyncIterator[ExchangeLog]:
+    """The log, to be read; raises UnavailableError while its database is away."""
+    try:
+        yield request.app.state.gateway.log
+    except (SQLAlchemyError, OSError) as error:
+        raise UnavailableError("log-readable") from error
+
+
+async def _visible(log: ExchangeLog, caller: Caller, exchange_id: str) -> StoredEntry:
+    entry = await log.reader.entry(exchange_id) if _is_id(exchange_id) else None
+    if entry is None or not (caller.has_role("auditor") or _concerns(entry, caller)):
+        raise NotFoundError(what="such exchange", what_zh="该交换")
+    if caller.has_role("auditor"):
+        events.info("audit.shown", caller=caller.subsystem, exchange=exchange_id)
     return entry
 
 
-def _owner(entry: StoredEntry) -> str:
-    # A refused attempt concerns nobody but its caller: it never reached the owner.
-    return owner_of(entry.service) if entry.service and read_record(entry.leaf).query_seal else ""  # type: ignore[arg-type]
+def _is_id(text: str) -> bool:
+    return len(text) == 36 and all(character in "0123456789abcdef-" for character in text)
 
 
-def _exchange(request: Request, entry: StoredEntry) -> Exchange:
-    return Exchange(
-        seq=entry.seq,
-        leaf_hash=entry.leaf_hash.hex(),
-        record=_decode(entry.leaf),
-        receipt=f"{request.base_url}v1/exchanges/{entry.exchange_id}/receipt",
-    )
+def _concerns(entry: StoredEntry, caller: Caller) -> bool:
+    record = _record(entry)
+    if record is None:
+        return False
+    query = record["query"]
+    if query.get("certificate") == caller.principal.fingerprint:
+        return True
+    if query.get("client") == caller.subsystem:
+        return bool(record["rule"] != "client-of-certificate")
+    # A refused attempt never reached the owner. One whose end is unknown may have.
+    carried = "query_seal" in record or record["outcome"] == "unknown"
+    return bool(carried and query.get("service", "").rpartition("/")[0] == caller.subsystem)
 
 
-def _unix_ms(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)
+def _exchange(request: Request, entry: StoredEntry) -> dict[str, Any]:
+    return {
+        "seq": entry.seq,
+        "leaf_hash": entry.leaf_hash.hex(),
+        "record": _record(entry),
+        "receipt": f"{request.app.state.gateway.public_url}/v1/exchanges/{entry.exchange_id}/receipt",
+    }
+
+
+def _record(entry: StoredEntry) -> dict[str, Any] | None:
+    """What the leaf says; None if it is no record: a damaged one must not hide the others from an auditor."""
+    try:
+        record = _decode(entry.leaf, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record.get("query"), dict) and {"outcome", "rule"} <= record.keys() else None
+
+
+def _json(content: object) -> Response:
+    return Response(_encode(content), media_type="application/json")

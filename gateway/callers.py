@@ -21,6 +21,21 @@ from exchange import (
 from registry import Role, Snapshot
 
 
+class RoleMissingError(AccessDeniedError):
+    code, rule_name = "role-missing", "role"
+    title = {"en": "The caller does not hold the role", "zh": "调用方没有所需角色"}
+    next = {
+        "en": "Call with the certificate of a subsystem that holds the role, or have the operator assign it.",
+        "zh": "请使用具有该角色的子系统证书，或请平台运维人员授予角色。",
+    }
+
+
+class ClientSuspendedError(AccessDeniedError):
+    code, rule_name = "client-suspended", "client-active"
+    title = {"en": "The caller is suspended", "zh": "调用方已被暂停"}
+    next = {"en": "Ask the operator why.", "zh": "请向平台运维人员了解原因。"}
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A subsystem, proven by its certificate, and the registry it was found in."""
@@ -33,10 +48,9 @@ class Caller:
         return self.snapshot.has_role(self.subsystem, role)
 
     def require(self, role: Role) -> None:
-        """Return if the caller holds the role; raises AccessDeniedError."""
+        """Return if the caller holds the role; raises RoleMissingError."""
         if not self.has_role(role):
-            raise AccessDeniedError(
-                "role",
+            raise RoleMissingError(
                 problem=f"{self.subsystem} does not hold the role {role}.",
                 problem_zh=f"{self.subsystem} 没有 {role} 角色。",
             )
@@ -47,36 +61,49 @@ def caller(request: Request) -> Caller:
 
     Raises:
         UnauthenticatedError: No certificate, or one that does not count any more.
+        InvalidClientError: X-Road-Client is malformed, or missing where it is needed.
         ClientMismatchError: The subsystem is not registered, or not the certificate's.
+        ClientSuspendedError: It is registered, and may not act now.
     """
     gateway: Any = request.app.state.gateway
     state = request.scope["state"]
     principal: Principal = gateway.authenticator.identify(state["peer"], state["peer_der"], time.time())
     snapshot: Snapshot = gateway.registry.current(time.monotonic())
-    subsystem = principal.subsystem or _named(request, principal)
-    if snapshot.subsystem(subsystem) is None:
+    named = _named(request)
+    subsystem = principal.subsystem or named
+    if subsystem is None:
+        raise InvalidClientError(
+            problem="The certificate speaks for a member: name the subsystem in X-Road-Client.",
+            problem_zh="证书属于成员：请在 X-Road-Client 中指明子系统。",
+        )
+    if (named or subsystem) != subsystem or member_of(subsystem) != principal.member:
+        raise ClientMismatchError(
+            problem=f"The certificate speaks for {principal.subsystem or principal.member}, not for {named}.",
+            problem_zh=f"证书代表 {principal.subsystem or principal.member}，不能代表 {named}。",
+        )
+    registered = snapshot.subsystem(subsystem)
+    if registered is None:
         raise ClientMismatchError(
             "client-registered",
             problem=f"{subsystem} is not a registered subsystem.",
             problem_zh=f"{subsystem} 不是已登记的子系统。",
         )
+    if not registered.active:
+        raise ClientSuspendedError(problem=f"{subsystem} is suspended.", problem_zh=f"{subsystem} 已被暂停。")
     return Caller(subsystem, principal, snapshot)
 
 
 CallerDep = Annotated[Caller, Depends(caller)]
 
 
-def _named(request: Request, principal: Principal) -> SubsystemId:
+def _named(request: Request) -> SubsystemId | None:
+    value = request.headers.get("x-road-client")
+    if value is None:
+        return None
     try:
-        subsystem = subsystem_id(from_wire(request.headers["x-road-client"]))
-    except (KeyError, ValueError) as error:
+        return subsystem_id(from_wire(value))
+    except ValueError as error:
         raise InvalidClientError(
-            problem="The certificate speaks for a member: name the subsystem in X-Road-Client.",
-            problem_zh="证书属于成员：请在 X-Road-Client 中指明子系统。",
+            problem="X-Road-Client is not instance/class/member/subsystem.",
+            problem_zh="X-Road-Client 不是 实例/类别/成员代码/子系统 的形式。",
         ) from error
-    if member_of(subsystem) != principal.member:
-        raise ClientMismatchError(
-            problem=f"The certificate speaks for {principal.member}, not for {subsystem}.",
-            problem_zh=f"证书代表 {principal.member}，不能代表 {subsystem}。",
-        )
-    return subsystem

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,9 +34,7 @@ def install_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _respond(request, InvalidRequestError(problem=f"{where}: {first['msg']}"))
+        return _respond(request, parameter_error(error.errors()[0]))
 
     @api.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -40,24 +43,50 @@ def install_error_handlers(api: FastAPI) -> None:
                 problem=f"{request.method} is not offered here.", problem_zh=f"此处不支持 {request.method}。"
             )
         elif error.status_code == 404:
-            refusal = NotFoundError(what="such address")
+            refusal = NotFoundError(what="such address", what_zh="该地址")
         else:
-            refusal = InvalidRequestError(problem=str(error.detail))
-        return _respond(request, refusal)
+            refusal = InvalidRequestError(problem="The request cannot be read.", problem_zh="请求无法解析。")
+        response = _respond(request, refusal)
+        for name, value in (error.headers or {}).items():
+            response.headers[name] = value  # Allow, of a 405
+        return response
 
     @api.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> Response:
-        events.error("api.fault", path=request.url.path, error=repr(error))
-        return _respond(request, MeshError())
+        # The number is all that the caller learns, and it finds the fault in our own logs.
+        fault = str(uuid.UUID(bytes=os.urandom(16), version=4))
+        events.error("api.fault", fault=fault, path=request.url.path, error=repr(error), exc_info=error)
+        return _respond(request, MeshError(), fault=fault)
 
 
-def _respond(request: Request, error: MeshError) -> Response:
+def parameter_error(found: Mapping[str, Any]) -> InvalidRequestError:
+    """What a caller is told about one of pydantic's findings; a value of theirs is never repeated."""
+    name = found["loc"][-1]
+    context = found.get("ctx", {})
+    texts: dict[str, tuple[str, str]] = {
+        "missing": ("is missing", "缺失"),
+        "int_parsing": ("is not a whole number", "不是整数"),
+        "greater_than_equal": (f"must be at least {context.get('ge')}", f"不得小于 {context.get('ge')}"),
+        "less_than_equal": (f"must be at most {context.get('le')}", f"不得大于 {context.get('le')}"),
+        "literal_error": (f"must be {context.get('expected')}", f"只能是 {context.get('expected')}"),
+        "string_pattern_mismatch": ("has characters that cannot occur in it", "含有不允许的字符"),
+    }
+    en, zh = texts.get(found["type"], (context.get("en", "cannot be read"), context.get("zh", "无法解析")))
+    return InvalidRequestError(
+        "query-parameter", problem=f"The query parameter {name} {en}.", problem_zh=f"查询参数 {name} {zh}。"
+    )
+
+
+def _respond(request: Request, error: MeshError, *, fault: str = "") -> Response:
+    log = events.warning if error.status >= 500 else events.info
+    cause = repr(error.__cause__) if error.__cause__ else None
+    log("api.refused", path=request.url.path, status=error.status, code=error.code, rule=error.rule, cause=cause)
     headers, body = render(
         error,
-        exchange_id="",
-        accept=request.headers.get("accept", "").encode(),
-        accept_language=request.headers.get("accept-language", "").encode(),
+        exchange_id=fault,
+        accept=request.headers.get("accept", "").encode("latin-1"),
+        accept_language=request.headers.get("accept-language", "").encode("latin-1"),
     )
-    response = Response(b"" if request.method == "HEAD" else body, error.status)
+    response = Response(body, error.status)
     response.raw_headers = headers
     return response

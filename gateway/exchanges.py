@@ -74,6 +74,10 @@ NOTED = frozenset(
     b"x-road-client x-road-id x-road-userid x-road-issue x-road-represented-party x-road-security-server datong-purpose "
     b"datong-subject datong-channel content-length accept accept-language connection traceparent".split()
 )
+LISTS = frozenset((b"accept", b"accept-language", b"connection"))
+"""Those of them that may come in several lines."""
+OURS = (b"x-road-", b"datong-", b"client-cert")
+"""Many systems read `_` in a name as `-`: `X_Road_Client` would be a second X-Road-Client to them, so it stays here."""
 SET_BY_US = frozenset(
     b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt connection "
     b"content-length transfer-encoding keep-alive server".split()
@@ -92,6 +96,7 @@ class Attempt:
         "channel",
         "client",
         "decision",
+        "entered",
         "id",
         "message_id",
         "method",
@@ -112,6 +117,7 @@ class Attempt:
         self.noted: dict[bytes, bytes] = {}
         self.principal: Principal | None = None
         self.decision: Decision | None = None
+        self.entered = False
         self.certificate = ""
         self.client = SubsystemId("")
         self.service = ServiceId("")
@@ -160,27 +166,25 @@ class ExchangeFace:
         try:
             query, request_hash = await self._query(attempt, scope, receive)
         except MeshError as error:
+            self._leave(attempt)
             await self._refuse(attempt, error, send)
             return
-        except Exception as fault:
-            # A fault of ours must not lose the record of the attempt; the caller learns nothing but its number.
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not lose the record of the attempt
+            # The caller learns nothing but its number.
             events.exception("exchange.fault", exchange=attempt.id, error=repr(fault))
+            self._leave(attempt)
             await self._refuse(attempt, MeshError(), send)
             return
-        client = attempt.client
-        self._in_progress += 1
-        self._by_client[client] += 1
         try:
             answer = await self._broker.perform(query)
         except MeshError as error:
             await self._tell(attempt, error, send)
             return
         finally:
-            self._in_progress -= 1
-            self._by_client[client] -= 1
+            self._leave(attempt)
         headers = [pair for pair in answer.headers if pair[0] not in SET_BY_US]
         headers += (
-            (b"x-road-id", attempt.message_id.encode()),
+            (b"x-road-id", attempt.noted.get(b"x-road-id") or attempt.message_id.encode()),
             (b"x-road-client", attempt.noted[b"x-road-client"]),
             (b"x-road-service", _wire(attempt.service)),
             (b"x-road-request-id", attempt.id.encode()),
@@ -254,12 +258,13 @@ class ExchangeFace:
         )
         attempt.decision = decision
         service = decision.service
-        if self._in_progress >= self._max_in_progress or self._by_client[attempt.client] >= self._max_per_client:
-            raise OverloadedError
+        self._enter(attempt)
         body = await self._body(attempt, scope, receive, min(self._max_body, service.max_request_bytes))
 
         if not attempt.message_id:
             attempt.message_id = f"{attempt.client.split('/', 1)[0]}-{attempt.id}"
+            if b"x-road-id" in attempt.noted:  # there, and empty
+                forwarded = [pair for pair in forwarded if pair[0] != b"x-road-id"]
             forwarded.append((b"x-road-id", attempt.message_id.encode()))
         forwarded.append((b"x-road-request-id", attempt.id.encode()))
         salt = self._entropy.draw(16)
@@ -287,14 +292,40 @@ class ExchangeFace:
         )
         return query, _request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
 
+    def _enter(self, attempt: Attempt) -> None:
+        """Count the attempt as in progress until `_leave`: from before its body, which takes memory and time to arrive.
+
+        Raises:
+            OverloadedError: There are as many as may be.
+        """
+        if self._in_progress >= self._max_in_progress or self._by_client[attempt.client] >= self._max_per_client:
+            raise OverloadedError
+        self._in_progress += 1
+        self._by_client[attempt.client] += 1
+        attempt.entered = True
+
+    def _leave(self, attempt: Attempt) -> None:
+        if attempt.entered:
+            self._in_progress -= 1
+            self._by_client[attempt.client] -= 1
+
     def _read_headers(self, attempt: Attempt, headers: Headers) -> Headers:
         """Note what the mesh reads; return what is forwarded, in order."""
         noted = attempt.noted
-        forwarded = []
+        forwarded: Headers = []
         for pair in headers:
             name = pair[0]
             if name in NOTED:
-                noted[name] = pair[1]
+                if name not in noted:
+                    noted[name] = pair[1]
+                elif name in LISTS:
+                    noted[name] += b"," + pair[1]
+                else:
+                    # The last one counts, and only that one goes on: the department might read the first.
+                    noted[name] = pair[1]
+                    forwarded = [each for each in forwarded if each[0] != name]
+            elif b"_" in name and name.replace(b"_", b"-").startswith(OURS):
+                continue
             if name not in NOT_FORWARDED:
                 forwarded.append(pair)
         if b"connection" in noted:

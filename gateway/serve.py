@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gc
+import logging
 import socket
 import ssl
 import sys
+from typing import Any
 
 import structlog
 import uvicorn
+import uvloop
 
 from ca_auth import EdgeLimits, edge_protocol, server_context
-from exchange import Settings, configure_events
+from exchange import IdentityError, Settings, configure_events
 from gateway.app import GatewayApp
 
 DRAIN_SECONDS = 15
 
 
 class PortBusyError(OSError):
-    """Another program listens on the address."""
+    """The address cannot be listened on: another program does, or it is not ours to take."""
 
 
 def serve(settings: Settings) -> None:
@@ -26,21 +29,16 @@ def serve(settings: Settings) -> None:
 
     Raises:
         PortBusyError: The address is taken.
+        IdentityError: The server's certificate, its key or the trust anchors cannot be used.
+        Exception: Whatever kept a part of the gateway from opening, see `gateway.app.open_gateway`.
     """
     configure_events()
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    public_url = settings.public_url or f"https://{_name(settings.host)}:{port}"
+    public_url = settings.public_url.rstrip("/") or f"https://{_name(settings.host)}:{port}"
     app = GatewayApp(settings, public_url)
 
-    def context(config: uvicorn.Config, default: object) -> ssl.SSLContext:
-        return server_context(
-            settings.server_certificate,
-            settings.server_key,
-            settings.trust_anchors,
-            on_handshake_refused=app.handshake_refused,
-        )
-
+    context = _server_context(settings, app)
     limits = EdgeLimits(
         head_bytes=settings.max_head,
         header_lines=settings.max_header_lines,
@@ -51,7 +49,7 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # a plain ASGI callable
         http=edge_protocol(limits, app.edge_refused),
-        loop="uvloop",
+        loop=_loop_with(settings.handshake_timeout),
         lifespan="on",
         ws="none",
         access_log=False,
@@ -61,12 +59,43 @@ def serve(settings: Settings) -> None:
         log_config=None,
         backlog=1024,
         timeout_graceful_shutdown=DRAIN_SECONDS,
-        ssl_context_factory=context,
+        ssl_context_factory=lambda config, default: context,
     )
     server = _Server(config, settings, public_url)
-    server.run([listener])
+    # uvicorn would print the traceback of a part that does not open; whoever called us says it in one line.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: app.failure is None)
+    try:
+        server.run([listener])
+    except SystemExit:
+        if app.failure is None:
+            raise
+    if app.failure is not None:
+        raise app.failure
     if not server.started:
         sys.exit(1)
+
+
+def _server_context(settings: Settings, app: GatewayApp) -> ssl.SSLContext:
+    files = settings.server_certificate, settings.server_key, settings.trust_anchors
+    try:
+        return server_context(*files, on_handshake_refused=app.handshake_refused)
+    except (OSError, ValueError) as error:
+        raise IdentityError(f"{', '.join(map(str, files))}: {error}") from error
+
+
+def _loop_with(handshake_timeout: float) -> type[uvloop.Loop]:
+    """uvloop whose TLS servers give a handshake so many seconds: a minute is its default, and uvicorn passes none on.
+
+    Until it is done a connection has no protocol of ours, so the edge's deadlines do not hold for it.
+    """
+
+    class ImpatientLoop(uvloop.Loop):
+        async def create_server(self, *args: Any, **options: Any) -> Any:
+            if options.get("ssl") is not None:
+                options.setdefault("ssl_handshake_timeout", handshake_timeout)
+            return await super().create_server(*args, **options)
+
+    return ImpatientLoop
 
 
 class _Server(uvicorn.Server):
@@ -97,11 +126,14 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise PortBusyError(
-            f"{host}:{port} cannot be listened on: {error.strerror}. Choose another port with --port or DATONG_PORT."
+            f"{host}:{port} cannot be listened on: {error.strerror}. "
+            "Choose with --port or DATONG_PORT, --host or DATONG_HOST; port 0 takes a free one."
         ) from error
     listener.set_inheritable(True)
     return listener
 
 
 def _name(host: str) -> str:
-    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
+    if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

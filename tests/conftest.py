@@ -86,7 +86,7 @@ def bus_users(services: dict[SubsystemId, tuple[str, ...]] | None = None) -> Bus
                 subsystem=subsystem,
                 services=frozenset(ServiceId(f"{subsystem}/{code}") for code in codes),
             )
-            for subsystem, codes in services.items()
+            for subsystem, codes in sorted(services.items())
         ),
     )
 

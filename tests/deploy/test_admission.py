@@ -19,7 +19,6 @@ from tests.conftest import Pki
 from tests.conftest import bus_users as demo_users
 from tests.waiting import until
 
-WHO = {"by": "test", "why": "test"}
 SEED = Path(__file__).parents[2] / "deploy/demo/seed.toml"
 
 
@@ -29,8 +28,10 @@ async def registry(tmp_path: Path, pki: Pki) -> AsyncIterator[Registry]:
     opened = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     await opened.seed(SEED)
     for subsystem, name in ((TAX_SUBSYSTEM, "tax"), (CIVIL_SUBSYSTEM, "civil")):
-        await opened.register_certificate(subsystem, pki.issued[name].der, **WHO)
-    await opened.register_certificate(OPERATOR_SUBSYSTEM, pki.issued["gateway"].der, use="gateway", **WHO)
+        await opened.register_certificate(subsystem, pki.issued[name].der, by="test", why="test")
+    await opened.register_certificate(
+        OPERATOR_SUBSYSTEM, pki.issued["gateway"].der, use="gateway", by="test", why="test"
+    )
     yield opened
     await opened.close()
 
@@ -42,16 +43,16 @@ async def test_the_demo_registry_gives_the_demo_users(registry: Registry) -> Non
 async def test_a_callers_certificate_is_not_let_on_the_bus(registry: Registry, pki: Pki) -> None:
     housing = pki.issued["housing"]
     subsystem = next(each.id for each in (await registry.snapshot()).subsystems() if each.id.endswith("/housing"))
-    await registry.register_certificate(subsystem, housing.der, use="client", **WHO)
+    await registry.register_certificate(subsystem, housing.der, use="client", by="test", why="test")
     assert bus_users(await registry.snapshot()) == demo_users()
 
 
 @pytest.mark.parametrize("how", ["revoked", "suspended"])
 async def test_who_is_revoked_or_suspended_is_out(registry: Registry, pki: Pki, how: str) -> None:
     if how == "revoked":
-        await registry.revoke_certificate(pki.issued["tax"].fingerprint, **WHO)
+        await registry.revoke_certificate(pki.issued["tax"].fingerprint, by="test", why="test")
     else:
-        await registry.set_subsystem_state(TAX_SUBSYSTEM, active=False, **WHO)
+        await registry.set_subsystem_state(TAX_SUBSYSTEM, active=False, by="test", why="test")
     users = bus_users(await registry.snapshot())
     assert [each.subsystem for each in users.adapters] == [CIVIL_SUBSYSTEM]
 
@@ -61,7 +62,7 @@ async def test_a_certificate_of_a_member_serves_the_subsystem_it_is_registered_f
 ) -> None:
     member = member_of(TAX_SUBSYSTEM)
     issued = pki.ca.issue("tax-member", CertificateRequest.for_member(member))
-    await registry.register_certificate(TAX_SUBSYSTEM, issued.der, **WHO)
+    await registry.register_certificate(TAX_SUBSYSTEM, issued.der, by="test", why="test")
     added = next(
         each for each in bus_users(await registry.snapshot()).adapters if each.identity == identity_uri(member)
     )
@@ -79,7 +80,7 @@ async def test_the_running_bus_follows_the_registry(
     following = asyncio.create_task(follow(nats_server, mirror, said.append))
     log = data_dir / "run" / "nats-server.log"
     try:
-        await registry.revoke_certificate(pki.issued["tax"].fingerprint, **WHO)
+        await registry.revoke_certificate(pki.issued["tax"].fingerprint, by="test", why="test")
         started = datetime.now(UTC)
         await until(lambda: "Reloaded server configuration" in log.read_text())
         assert (datetime.now(UTC) - started).total_seconds() < 1
@@ -101,7 +102,7 @@ async def test_a_change_while_the_bus_is_down_is_in_force_when_it_is_back(
     following = asyncio.create_task(follow(nats_server, mirror, said.append))
     try:
         await nats_server.stop()
-        await registry.revoke_certificate(pki.issued["tax"].fingerprint, **WHO)
+        await registry.revoke_certificate(pki.issued["tax"].fingerprint, by="test", why="test")
         await until(lambda: said)
         assert len(said) == 1
         await nats_server.start(demo_users())

@@ -44,7 +44,7 @@ class Up:
         """The next line about `event` with these facts."""
         assert self.process.stdout
         for text in self.process.stdout:
-            line = json.loads(text)
+            line: dict[str, Any] = json.loads(text)
             self.lines.append(line)
             if line["event"] == event and facts.items() <= line.items():
                 return line
@@ -222,6 +222,8 @@ async def test_a_revoked_adapter_is_cut_off_while_the_mesh_runs(tmp_path: Path) 
         # And a restart does not bring it back.
         assert mesh.stop() == 0
     with datong_up(tmp_path) as mesh:
+        assert {"event": "trouble", "trouble": "not_admitted", "adapter": "tax"} in mesh.lines
+        assert "adapter-tax" not in mesh.pids
         assert mesh.status(ask) == 503
 
 

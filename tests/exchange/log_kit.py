@@ -183,8 +183,20 @@ class Place:
         finally:
             await engine.dispose()
 
-    async def fill(self, size: int, signed: Sequence[int]) -> None:
-        """Write a log of `size` entries with checkpoints where `signed` says, without a process of its own."""
+    async def fill(
+        self,
+        size: int,
+        signed: Sequence[int],
+        *,
+        extra: Sequence[Attempt] = (),
+        certificates: Sequence[bytes] = (),
+    ) -> None:
+        """Write a log of `size` entries with checkpoints where `signed` says, without a process of its own.
+
+        Args:
+            extra: Written in the middle, beyond `size`; then all is signed.
+            certificates: DER.
+        """
         url = database_url(self.database)
         file = sqlite_path(url)
         if file:
@@ -198,6 +210,11 @@ class Place:
             if end in signed:
                 await writer.checkpoint()
             start = end
+        if extra:
+            named = [(hashlib.sha256(der).hexdigest(), der) for der in certificates]
+            await writer.write([Frame(entries=[one.row for one in extra], certificates=named)])
+            await writer.write([Frame(entries=[attempt(number).row for number in range(size)])])
+            await writer.checkpoint()
         await store.close()
 
     async def check(self) -> LogSummary:

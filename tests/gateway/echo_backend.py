@@ -36,7 +36,7 @@ class Received:
         return [pair for pair in self.headers if pair[0].lower() not in OF_THE_CONNECTION]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class EchoBackend:
     """The server. `answers` and `held` are keyed by the request's target."""
 
@@ -61,7 +61,10 @@ class EchoBackend:
 
     def seen(self, target: str) -> bool:
         """Whether a request for the target has arrived."""
-        return any(request.target == target for request in self.received)
+        return self.times_seen(target) > 0
+
+    def times_seen(self, target: str) -> int:
+        return sum(request.target == target for request in self.received)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -69,11 +72,11 @@ class EchoBackend:
                 self.received.append(request)
                 if held := self.held.get(request.target):
                     await held.wait()
-                answer = self.answers.pop(request.target, None)
-                if answer == b"":
-                    break
-                writer.write(echo(request) if answer is None else answer)
+                said = self.answers.pop(request.target, None)
+                writer.write(echo(request) if said is None else said)
                 await writer.drain()
+                if said == b"" or (said is not None and b"\r\nConnection: close\r\n" in said):
+                    break
         except ConnectionError:
             pass  # the adapter went away: tests kill it
         finally:

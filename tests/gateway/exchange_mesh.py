@@ -92,7 +92,7 @@ class RawCaller:
             pass  # the server closed first, in its way
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Mesh:
     """The mesh, and everything a test does with it. Every request a test makes is counted: each leaves one record."""
 

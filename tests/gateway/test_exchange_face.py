@@ -9,6 +9,7 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -72,7 +73,7 @@ async def test_bytes_that_are_no_tls_are_recorded(mesh: Mesh) -> None:
 
 
 async def test_an_open_connection_does_not_outlive_its_certificate(mesh: Mesh) -> None:
-    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
     mesh.certificates["brief"] = mesh.trial.ca.issue("brief", CertificateRequest.for_subsystem(CALLER), not_after=end)
     async with mesh.connect("brief") as caller:
         asked = 0
@@ -238,7 +239,7 @@ async def test_a_late_answer_reaches_nobody(mesh: Mesh) -> None:
     late = asyncio.create_task(mesh.ask("GET", "/late", to="slow"))
     assert (await late).status == 504
     gate.set()
-    reply = await mesh.ask("POST", "/next", to="slow", content=b"mine")
+    reply = await mesh.ask("POST", "/next", content=b"mine")
     assert (reply.status, reply.response.content) == (200, b"mine")
 
 
@@ -253,23 +254,30 @@ async def test_a_system_that_is_down_is_502(mesh: Mesh) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(b"", id="closes-without-an-answer"),
         pytest.param(b"SECRET NONSENSE\r\n\r\n", id="no-http"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nshort", id="short-body"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n", id="bad-header"),
     ],
 )
-async def test_a_system_that_does_not_speak_http_is_502(mesh: Mesh, raw: bytes) -> None:
-    async with asyncio.timeout(WAIT):
-        with mesh.answering("/broken", raw):
-            if raw.endswith(b"short"):
-                # The body never comes: the deadline of the service ends it.
-                reply = await mesh.ask("POST", "/broken", to="slow", content=b"x")
-                assert reply.status in (502, 504)
-                return
-            reply = await mesh.ask("POST", "/broken", content=b"x")
-    mesh.problem(reply, 502, "backend-answers", source="backend")
-    assert "SECRET" not in reply.response.text
+async def test_a_system_that_does_not_speak_http_is_502_or_its_doing_unknown(mesh: Mesh, raw: bytes) -> None:
+    with mesh.answering("/broken", raw):
+        asked = await mesh.ask("GET", "/broken")
+    mesh.problem(asked, 502, "backend-answers", source="backend")
+    assert "SECRET" not in asked.response.text
+    with mesh.answering("/broken", raw):
+        told = await mesh.ask("POST", "/broken", content=b"x")
+    mesh.problem(told, 504, "deadline", source="adapter")
+    assert told.record["outcome"] == "unknown", "it may have acted before it failed"
+
+
+async def test_only_a_request_that_changes_nothing_is_made_again_when_the_system_hangs_up(mesh: Mesh) -> None:
+    await mesh.ask("GET", "/keeps-a-connection")
+    with mesh.answering("/hangs-up", b""):
+        asked = await mesh.ask("GET", "/hangs-up")
+    assert (asked.status, mesh.backend.times_seen("/hangs-up")) == (200, 2)
+    with mesh.answering("/hangs-up-again", b""):
+        told = await mesh.ask("POST", "/hangs-up-again", content=b"x")
+    assert (told.status, mesh.backend.times_seen("/hangs-up-again")) == (504, 1)
 
 
 async def test_a_dead_adapter_is_503_at_once_and_a_frozen_one_504(mesh: Mesh) -> None:
@@ -280,15 +288,17 @@ async def test_a_dead_adapter_is_503_at_once_and_a_frozen_one_504(mesh: Mesh) ->
     adapter.send_signal(signal.SIGSTOP)
     started = time.monotonic()
     frozen = await mesh.ask(to="mortal")
-    assert time.monotonic() - started >= 3.0 - 0.1
+    assert 1.9 <= time.monotonic() - started < 2 + AT_ONCE
     mesh.problem(frozen, 504, "deadline", source="adapter")
     adapter.send_signal(signal.SIGCONT)
     await mesh.wait_for(200, within=WAIT, to="mortal")
 
     adapter.kill()
+    await adapter.wait()
+    await mesh.wait_for(503, within=WAIT, to="mortal")  # a question may be lost with it, before the bus knows
     started = time.monotonic()
-    dead = await mesh.wait_for(503, within=WAIT, to="mortal")
-    assert time.monotonic() - started < AT_ONCE
+    dead = await mesh.ask(to="mortal")
+    assert time.monotonic() - started < 1.5
     mesh.problem(dead, 503, "adapter-connected", source="bus")
 
 
@@ -299,7 +309,7 @@ async def test_another_department_goes_on_while_one_is_stuck(mesh: Mesh) -> None
         for _ in range(8)
     ]
     async with mesh.one_record(9):
-        await until(lambda: sum(request.target == "/stuck" for request in mesh.backend.received) == 8)
+        await until(lambda: mesh.backend.times_seen("/stuck") == 8)
         started = time.monotonic()
         response = await mesh.client("member").get(target("records", "/records/1"), headers={"X-Road-Client": CALLER})
         assert (response.status_code, time.monotonic() - started < AT_ONCE) == (200, True)
@@ -370,23 +380,28 @@ async def test_a_caller_that_leaves_before_its_answer_is_recorded_as_answered(me
 
 
 async def test_more_requests_at_once_than_the_limit_are_told_to_come_back(mesh: Mesh) -> None:
-    """A second gateway of the mesh with a limit of two; its refusals stand on the same log."""
-    small = await mesh.trial.add_gateway("small", DATONG_MAX_IN_PROGRESS="2", DATONG_BODY_TIMEOUT="0.5")
-    url = small.ready_text()
-    gate = mesh.backend.hold("/busy")
-    async with mesh.one_record(2):
-        busy = [
-            asyncio.create_task(mesh.client(party, url).get(target("echo", "/busy"), headers={"X-Road-Client": CALLER}))
-            for party in ("caller", "member")
-        ]
-        await until(lambda: sum(request.target == "/busy" for request in mesh.backend.received) == 2)
-        full = await mesh.ask(url=url, path="/third")
-        problem = mesh.problem(full, 503, "concurrency-limit")
-        assert (problem["type"], full.response.headers["retry-after"]) == ("/problems/overloaded", "1")
-        assert not mesh.backend.seen("/third")
-        assert (await mesh.ask(path="/elsewhere")).status == 200, "the other gateway is not full"
-        gate.set()
-        assert [response.status_code for response in await asyncio.gather(*busy)] == [200, 200]
+    """A second gateway of the mesh, with room for three and for two of one client; it writes on the same log."""
+    limits = {"DATONG_MAX_IN_PROGRESS": "3", "DATONG_MAX_IN_PROGRESS_PER_CLIENT": "2", "DATONG_BODY_TIMEOUT": "0.5"}
+    url = (await mesh.trial.add_gateway("small", **limits)).ready_text()
+    sibling: dict[str, Any] = {"party": "member", "client": SIBLING, "to": "records", "url": url}
+    gate, gate_of_sibling = mesh.backend.hold("/busy"), mesh.backend.hold("/records/busy")
+
+    busy = [asyncio.create_task(mesh.ask("GET", "/busy", url=url)) for _ in range(2)]
+    await until(lambda: mesh.backend.times_seen("/busy") == 2)
+    full = await mesh.ask("GET", "/third", url=url)
+    problem = mesh.problem(full, 503, "concurrency-limit")
+    assert (problem["type"], full.response.headers["retry-after"]) == ("/problems/overloaded", "1")
+    assert not mesh.backend.seen("/third")
+    assert (await mesh.ask("GET", "/elsewhere")).status == 200, "the other gateway is not full"
+
+    assert (await mesh.ask("GET", "/records/1", **sibling)).status == 200, "one client cannot take all the room"
+    busy.append(asyncio.create_task(mesh.ask("GET", "/records/busy", **sibling)))
+    await until(lambda: mesh.backend.seen("/records/busy"))
+    mesh.problem(await mesh.ask("GET", "/records/2", **sibling), 503, "concurrency-limit")
+
+    gate.set()
+    gate_of_sibling.set()
+    assert [reply.status for reply in await asyncio.gather(*busy)] == [200, 200, 200]
     assert (await mesh.ask(url=url)).status == 200
 
 
@@ -430,6 +445,12 @@ async def test_a_problem_is_chinese_for_who_reads_chinese(mesh: Mesh) -> None:
     assert "申请" in problem["next"]
     xml = await mesh.ask(party="stranger", client=STRANGER, headers={"Accept-Language": "zh", "Accept": "text/xml"})
     assert "没有" in xml_error(xml.response)["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/r1", "/r2/CN/GOV/1/a/b", "/R1/CN/GOV/1/a/b", "/nothing", "/v1/nothing"])
+async def test_beside_the_exchange_face_there_is_a_404_and_no_exchange(mesh: Mesh, path: str) -> None:
+    response = await mesh.client().get(path)
+    mesh.told(response, 404, "exists")
 
 
 async def test_the_page_behind_a_problem_type_exists(mesh: Mesh) -> None:

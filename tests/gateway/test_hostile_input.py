@@ -1,43 +1,14 @@
-"""Callers and adapters that mean harm: nothing they send is executed, trusted, carried elsewhere or left unrecorded."""
+"""Callers and backends that mean harm: nothing they send is executed, trusted, carried elsewhere or left unrecorded."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
-from deploy.trial_mesh import CALLER, ECHO, PROVIDER
-from exchange import (
-    ANSWER_CONTEXT,
-    AnswerHead,
-    AnswerStatement,
-    Headers,
-    PrivateKey,
-    QueryHead,
-    Sealer,
-    bus_tls,
-    content_digest,
-    header_block,
-    inbox_prefix,
-    load_identity,
-    pack,
-    read_query_statement,
-    service_nats_subject,
-    statement_bytes,
-    unpack,
-)
-from tests.gateway.conftest import WHO
+from deploy.trial_mesh import CALLER, PROVIDER
 from tests.gateway.echo_backend import answer
-from tests.gateway.exchange_mesh import Mesh, head, service, target
+from tests.gateway.exchange_mesh import Mesh, head, target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -127,9 +98,10 @@ async def test_in_the_rest_of_the_path_wildcards_and_length_mean_nothing(mesh: M
 @pytest.mark.parametrize(
     "client",
     [
-        "", "*", ">", "CN", "CN/GOV/1", f"{CALLER}/more", f"{CALLER}/", f"/{CALLER}", CALLER.replace("/", "%2F"), "CN/GOV/*/>",
-        "CN/GOV/../caller", "CN/GOV/%2e%2e/caller", f"{CALLER}%", f"{CALLER}%00", f"{CALLER}%0d%0aX-Evil:%201",
-        f"CN/GOV/{'9' * 5000}/caller", "CN/GOV/税务/caller", "CN/GOV/%E7%A8%8E/caller", f"{CALLER},{CALLER}", f"{CALLER} x",
+        "", "*", ">", "CN", "CN/GOV/1", f"{CALLER}/more", f"{CALLER}/", f"/{CALLER}", CALLER.replace("/", "%2F"),
+        "CN/GOV/*/>", "CN/GOV/../caller", "CN/GOV/%2e%2e/caller", f"{CALLER}%", f"{CALLER}%00",
+        f"{CALLER}%0d%0aX-Evil:%201", f"CN/GOV/{'9' * 5000}/caller", "CN/GOV/税务/caller", "CN/GOV/%E7%A8%8E/caller",
+        f"{CALLER},{CALLER}", f"{CALLER} x",
     ],
     ids=range(20),
 )  # fmt: skip
@@ -176,8 +148,6 @@ async def test_a_method_the_mesh_does_not_know_is_refused(mesh: Mesh, method: st
         pytest.param("a\u202eb".encode(), id="right-to-left-override"),
         pytest.param("a\u2028b".encode(), id="line-separator"),
         pytest.param("a\u200bb".encode(), id="zero-width-space"),
-        pytest.param(b"\xff\xfe", id="not-utf-8"),
-        pytest.param(b"\xe7\xa8", id="half-a-character"),
     ],
 )
 async def test_what_goes_on_the_record_is_printable_and_short(mesh: Mesh, name: str, value: bytes) -> None:
@@ -197,26 +167,20 @@ async def test_a_control_character_in_a_header_ends_the_connection_with_a_400(me
 
 
 async def test_255_characters_are_not_too_long_and_chinese_is_kept(mesh: Mesh) -> None:
-    chosen = [
-        (b"x-road-userid", "张三（税务局）".encode()),
-        (b"x-road-id", b"i" * 255),
-        (b"x-road-issue", "案" * 255 and "案".encode() * 255),
-    ]
+    user, case = "张三（税务局）", "案" * 255
+    chosen = [(b"x-road-userid", user.encode()), (b"x-road-id", b"i" * 255), (b"x-road-issue", case.encode())]
     reply = await mesh.ask(headers=chosen)
     assert reply.status == 200
-    assert (reply.query["user"], reply.query["message_id"], reply.query["case"]) == (
-        "张三（税务局）",
-        "i" * 255,
-        "案" * 255,
-    )
-    assert mesh.backend.last.values("x-road-userid") == ["张三（税务局）".encode()]
+    assert (reply.query["user"], reply.query["message_id"], reply.query["case"]) == (user, "i" * 255, case)
+    assert mesh.backend.last.values("x-road-userid") == [user.encode()]
 
 
-async def test_a_message_id_in_chinese_comes_back_as_it_was_sent(mesh: Mesh) -> None:
-    reply = await mesh.ask(headers=[(b"x-road-id", "编号-1".encode())])
-    raw = [value for name, value in reply.response.headers.raw if name.lower() == b"x-road-id"]
-    assert raw == ["编号-1".encode()]
-    assert reply.query["message_id"] == "编号-1"
+async def test_a_message_id_comes_back_byte_for_byte(mesh: Mesh) -> None:
+    """What is not UTF-8 is taken for Latin-1, as HTTP once said."""
+    for sent, text in (("编号-1".encode(), "编号-1"), (b"caf\xe9", "café")):
+        reply = await mesh.ask(headers=[(b"x-road-id", sent)])
+        assert [value for name, value in reply.response.headers.raw if name == b"x-road-id"] == [sent]
+        assert reply.query["message_id"] == text
 
 
 async def test_other_headers_reach_the_department_byte_for_byte(mesh: Mesh) -> None:
@@ -227,14 +191,11 @@ async def test_other_headers_reach_the_department_byte_for_byte(mesh: Mesh) -> N
         assert mesh.backend.last.values("x-any") == [value]
 
 
-@pytest.mark.parametrize("channel", ["shop", "HALL", "hall,web", " "])
+@pytest.mark.parametrize("channel", ["shop", "HALL", "hall,web", "大厅"])
 async def test_the_channel_is_one_of_the_known(mesh: Mesh, channel: str) -> None:
-    reply = await mesh.ask(headers={"Datong-Channel": channel})
-    if channel == " ":
-        assert (reply.status, reply.query["channel"]) == (200, "")
-    else:
-        mesh.problem(reply, 400, "channel")
-        assert reply.query["channel"] == ""
+    reply = await mesh.ask(headers=[(b"datong-channel", channel.encode())])
+    mesh.problem(reply, 400, "channel")
+    assert reply.query["channel"] == ""
 
 
 async def test_a_head_over_the_limit_is_431_and_recorded(mesh: Mesh) -> None:
@@ -312,320 +273,22 @@ async def test_a_request_smuggled_in_a_refused_body_is_not_executed(mesh: Mesh) 
 
 
 async def test_a_providers_answer_cannot_split_the_response(mesh: Mesh) -> None:
-    raw = b"HTTP/1.1 200 OK\r\nX-A: b\rX-Evil: 1\r\nContent-Length: 0\r\n\r\n"
-    with mesh.answering("/split", raw):
-        reply = await mesh.ask("POST", "/split", content=b"x")
-    assert "x-evil" not in reply.response.headers
-    assert reply.status in (200, 502)
+    for value in (b"b\rX-Evil: 1", b"b\nX-Evil: 1", b"b\x00"):
+        with mesh.answering("/split", b"HTTP/1.1 200 OK\r\nX-A: " + value + b"\r\nContent-Length: 0\r\n\r\n"):
+            reply = await mesh.ask("GET", "/split")
+        assert "\r" not in reply.response.headers.get("x-a", "")
+        if reply.status == 200:
+            # A bare line feed ends a line for some parsers: then it was a header of its own before it came to us.
+            assert reply.record["outcome"] == "answered"
+        else:
+            mesh.problem(reply, 502, "backend-answers", source="backend")
 
 
-# An adapter that lies: it has the department's place on the bus, and not always its key
-
-
-@dataclass(frozen=True, slots=True)
-class Lie:
-    """One answer of a rogue adapter."""
-
-    says: dict[str, Any]
-    """Fields of the statement that differ from an honest one's."""
-    key: PrivateKey
-    headers: Headers
-    body: bytes
-    sent_headers: Headers
-    sent_body: bytes
-
-    async def message(self, question: QueryHead, fingerprint: str) -> bytes:
-        asked = read_query_statement(question.statement)
-        honest = AnswerStatement(
-            adapter=fingerprint,
-            answered_at=asked.asked_at,
-            body_digest=content_digest(question.salt, self.body),
-            body_size=len(self.body),
-            error="",
-            headers_digest=content_digest(question.salt, header_block(self.headers)),
-            id=asked.id,
-            query_digest=hashlib.sha256(question.statement).hexdigest(),
-            status=200,
-        )
-        fields = {name: getattr(honest, name) for name in honest.__struct_fields__}
-        sealed = statement_bytes(AnswerStatement(**(fields | self.says)))
-        seal = await Sealer(self.key, ANSWER_CONTEXT).seal(sealed)
-        return pack(AnswerHead(sealed, seal, self.sent_headers), self.sent_body)
-
-
-class Rogue:
-    """Answers the service `rogue` from the test, as the provider on the bus."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        identity = load_identity(*mesh.trial.files("provider"))
-        self.fingerprint = identity.fingerprint
-        self.key = identity.key
-        self.uri = identity.uri
-        self.questions: list[QueryHead] = []
-        self.reply: Callable[[QueryHead], Awaitable[bytes | None]] = self.honest
-
-    def lie(
-        self, *, key: PrivateKey | None = None, body: bytes = b"data", headers: Headers | None = None, **says: Any
-    ) -> Lie:
-        headers = headers if headers is not None else [(b"content-type", b"text/plain")]
-        return Lie(says, key or self.key, headers, body, headers, body)
-
-    async def honest(self, question: QueryHead) -> bytes:
-        return await self.lie().message(question, self.fingerprint)
-
-    def tells(self, lie: Lie) -> None:
-        async def reply(question: QueryHead) -> bytes:
-            return await lie.message(question, self.fingerprint)
-
-        self.reply = reply
-
-    def sends(self, message: bytes) -> None:
-        async def reply(question: QueryHead) -> bytes:
-            return message
-
-        self.reply = reply
-
-    async def on_message(self, message: Msg) -> None:
-        question, _ = unpack(QueryHead, message.data)
-        self.questions.append(question)
-        if (reply := await self.reply(question)) is not None:
-            await message.respond(reply)
-
-
-@asynccontextmanager
-async def rogue_adapter(mesh: Mesh) -> AsyncIterator[Rogue]:
-    rogue, client = Rogue(mesh), Client()
-    tls = bus_tls(*mesh.trial.files("provider"), mesh.trial.trust_anchors)
-    prefix = inbox_prefix(rogue.uri).encode()
-    await client.connect(servers=[mesh.trial.nats.url], tls=tls, tls_handshake_first=True, inbox_prefix=prefix)
-    try:
-        await client.subscribe(service_nats_subject(service("rogue")), queue="adapters", cb=rogue.on_message)
-        await client.flush()
-        yield rogue
-    finally:
-        await client.close()
-
-
-async def test_an_honest_answer_from_there_is_passed_on(mesh: Mesh) -> None:
-    """The lies below fail for what is false in them, and not because of where they come from."""
-    async with rogue_adapter(mesh):
-        reply = await mesh.ask(to="rogue")
-    assert (reply.status, reply.response.content) == (200, b"data")
-
-
-async def refused(mesh: Mesh, rule: str) -> None:
-    reply = await mesh.ask("POST", to="rogue", content=b"x")
-    problem = mesh.problem(reply, 502, rule, source="adapter")
-    assert problem["type"] == "/problems/bad-answer"
-    assert reply.response.headers["x-road-error"] == "server.clientproxy.inconsistent_response"
-    assert "data" not in reply.response.content.decode().replace("data", "", 1) or b"No data" in reply.response.content
-    assert reply.record["outcome"] == "failed"
-    assert "answer_seal" not in reply.record, "what was not proven does not stand on the record"
-
-
-async def test_an_answer_under_another_key_is_refused(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        rogue.tells(rogue.lie(key=ec.generate_private_key(ec.SECP256R1())))
-        await refused(mesh, "answer-signature")
-
-
-async def test_an_answer_under_somebody_elses_certificate_is_refused(mesh: Mesh) -> None:
-    """Not registered, and registered for another subsystem: either way not the owner's."""
-    async with rogue_adapter(mesh) as rogue:
-        other = load_identity(*mesh.trial.files("caller"))
-        rogue.tells(rogue.lie(key=other.key, adapter=other.fingerprint))
-        await refused(mesh, "answer-signer")
-        certificate = mesh.trial.files("caller")[0].read_bytes()
-        await mesh.trial.registry.register_certificate(CALLER, certificate, **WHO)
-        await refused(mesh, "answer-signer")
-
-
-async def test_an_answer_to_another_question_is_refused(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        assert (await mesh.ask(to="rogue")).status == 200
-        rogue.sends(await rogue.honest(rogue.questions[0]))
-        await refused(mesh, "answer-binding")
-        rogue.tells(rogue.lie(id="0197f0c1-2a3b-7c4d-8e5f-0123456789ab"))
-        await refused(mesh, "answer-binding")
-        rogue.tells(rogue.lie(query_digest="0" * 64))
-        await refused(mesh, "answer-binding")
-
-
-async def test_an_answer_that_is_not_what_was_sealed_is_refused(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        for change in (
-            {"sent_body": b"date"},
-            {"sent_body": b""},
-            {"sent_headers": []},
-            {"sent_headers": [(b"a", b"b")]},
-        ):
-            rogue.tells(replace(rogue.lie(), **change))
-            await refused(mesh, "answer-digest")
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"nonsense", id="nonsense"),
-        pytest.param(b"\xff\xff\xff\xff" + b"x" * 100, id="head-longer-than-the-message"),
-        pytest.param(pack(AnswerHead(b"{}", b"", [])), id="no-statement"),
-        pytest.param(pack(AnswerHead(b"\xff", b"seal", [])), id="no-json"),
-        pytest.param(pack(AnswerHead(b'{"adapter":1}', b"seal", [])), id="wrong-types"),
-    ],
-)
-async def test_an_answer_that_is_none_is_refused(mesh: Mesh, message: bytes) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        rogue.sends(message)
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-    assert mesh.problem(reply, 502, reply.record["rule"], source="adapter")["type"] == "/problems/bad-answer"
-
-
-async def test_an_answer_with_a_seal_of_nonsense_is_refused(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        for seal in (
-            b"",
-            b"\x01",
-            b"\x02" + b"\x00" * 80,
-            b"\x01\x00\x00\x00\x01\x40" + b"\x30" * 64,
-            b"\x01" + b"\xff" * 500,
-        ):
-
-            async def reply(question: QueryHead, seal: bytes = seal) -> bytes:
-                honest, body = unpack(AnswerHead, await rogue.honest(question))
-                return pack(AnswerHead(honest.statement, seal, honest.headers), body)
-
-            rogue.reply = reply
-            await refused(mesh, "answer-signature")
-
-
-@pytest.mark.parametrize("status", [0, 42, 100, 101, 199, 600, 999, -1, 1 << 40])
-async def test_an_answer_with_a_status_that_is_none_is_refused(mesh: Mesh, status: int) -> None:
-    """Sealed by the department itself: still nothing that could be passed on."""
-    async with rogue_adapter(mesh) as rogue:
-        rogue.tells(rogue.lie(status=status))
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-    mesh.problem(reply, 502, "answer-form", source="adapter")
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        pytest.param([(b"x-a", b"b\r\nX-Evil: 1")], id="crlf-in-value"),
-        pytest.param([(b"x-a\r\nX-Evil", b"1")], id="crlf-in-name"),
-        pytest.param([(b"x-a", b"b\nX-Evil: 1")], id="line-feed-in-value"),
-        pytest.param([(b"x a", b"b")], id="space-in-name"),
-        pytest.param([(b"", b"b")], id="no-name"),
-        pytest.param([(b"x-a", b"\x00")], id="nul-in-value"),
-    ],
-)
-async def test_an_answer_with_headers_that_are_none_is_refused(mesh: Mesh, headers: Headers) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        rogue.tells(rogue.lie(headers=headers))
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-    assert "x-evil" not in reply.response.headers
-    mesh.problem(reply, 502, "answer-form", source="adapter")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "X-ROAD-ERROR", "X-Road-Request-Id", "Server"],
-)
-async def test_an_adapter_cannot_set_what_is_the_gateways(mesh: Mesh, name: str) -> None:
-    """In whatever case: the list holds names in lower case."""
-    async with rogue_adapter(mesh) as rogue:
-        rogue.tells(rogue.lie(headers=[(name.encode(), b"999")]))
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-    assert "999" not in reply.response.headers.get_list(name)
-
-
-@pytest.mark.parametrize("status", [204, 304])
-async def test_a_body_where_there_is_none_does_not_confuse_the_next_answer(mesh: Mesh, status: int) -> None:
-    async with rogue_adapter(mesh) as rogue, mesh.one_record(2), mesh.connect() as caller:
-        rogue.tells(rogue.lie(status=status, body=b"HTTP/1.1 200 OK\r\nX-Evil: 1\r\n\r\n"))
-        await caller.send(head("GET", target("rogue")) + head("GET", target("echo", "/after")))
-        first, second = await caller.answer(), await caller.answer()
-    assert (first.status_code, second.status_code) == (status, 200)
-    assert "x-evil" not in second.headers
-
-
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        ("backend-failed", 502),
-        ("overloaded", 503),
-        ("answer-timeout", 504),
-        ("access-denied", 502),
-        ("<b>x</b>", 502),
-        ("x" * 9000, 502),
-    ],
-)
-async def test_an_adapter_names_an_error_and_writes_none_of_its_text(mesh: Mesh, code: str, status: int) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        rogue.tells(rogue.lie(error=code, status=599))
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-    assert reply.status == status
-    assert reply.response.json()["type"].startswith("/problems/")
-    assert len(reply.response.content) < 2000
-    assert "<b>" not in reply.response.text
-
-
-@pytest.mark.parametrize(
-    "inbox",
-    [
-        pytest.param("dt.q.x y\r\nPUB dt.q.a.b 4\r\nevil", id="nats-protocol"),
-        pytest.param("dt.i." + "x" * 6000, id="longer-than-the-server-takes"),
-        pytest.param(service_nats_subject(ECHO), id="a-service"),
-        pytest.param("$SRV.PING", id="discovery"),
-        pytest.param("dt.i.>", id="wildcard"),
-        pytest.param("", id="empty"),
-        pytest.param("收件箱", id="not-ascii"),
-    ],
-)
-async def test_an_adapter_cannot_choose_where_the_gateway_publishes(mesh: Mesh, inbox: str) -> None:
-    """Large answers are fetched where the answer says: that may only be an inbox of the same department."""
-    async with rogue_adapter(mesh) as rogue:
-        rogue.sends(pack(AnswerHead(b"x", b"x", [], 2, inbox)))
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-        assert mesh.problem(reply, 502, "answer-form", source="adapter")
-        # A large question is sent in parts to where the first reply says.
-        rogue.sends(pack(AnswerHead(b"", b"", [], 0, inbox or "x")))
-        reply = await mesh.ask("POST", to="rogue", content=b"x" * (600 << 10))
-        assert mesh.problem(reply, 502, "answer-form", source="adapter")
-    started = time.monotonic()
-    assert (await mesh.ask()).status == 200, "the gateway's link to the bus is unharmed"
-    assert time.monotonic() - started < 2
-
-
-async def test_an_answer_larger_than_the_service_allows_is_refused(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        rogue.sends(pack(AnswerHead(b"x", b"x", [], 1 << 30, "dt.i.x")))
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-        assert reply.status == 502
-        assert reply.record["rule"] in ("answer-size", "answer-form")
-
-
-async def test_an_adapter_that_is_silent_is_504_at_the_deadline(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-
-        async def silent(question: QueryHead) -> None:
-            return None
-
-        rogue.reply = silent
-        started = time.monotonic()
-        reply = await mesh.ask("POST", to="rogue", content=b"x")
-        assert time.monotonic() - started >= 1.9
-    mesh.problem(reply, 504, "deadline", source="adapter")
-    assert reply.record["outcome"] == "unknown"
-
-
-async def test_an_adapter_sees_what_it_is_asked_and_no_more(mesh: Mesh) -> None:
-    async with rogue_adapter(mesh) as rogue:
-        await mesh.ask("POST", "/p?q=1", to="rogue", content=b"x", headers={"Datong-Subject": "990100199001010017"})
-    (question,) = rogue.questions
-    assert (question.target, question.headers[0]) == (b"/p?q=1", (b"accept", b"*/*"))
-    assert b"990100199001010017" not in pack(question)
-    assert not [name for name, _ in question.headers if name in (b"user-agent", b"host", b"datong-subject")]
+async def test_an_answer_cannot_pretend_to_be_the_gateways_own_error(mesh: Mesh) -> None:
+    with mesh.answering("/pretend", answer(503, (b"X-Road-Error", b"server.clientproxy.network_error"), body=b"{}")):
+        reply = await mesh.ask("GET", "/pretend")
+    assert (reply.status, reply.record["outcome"]) == (503, "answered")
+    assert "x-road-error" not in reply.response.headers
 
 
 async def test_nothing_a_hostile_crowd_sends_at_once_disturbs_an_honest_caller(mesh: Mesh) -> None:
@@ -643,10 +306,3 @@ async def test_nothing_a_hostile_crowd_sends_at_once_disturbs_an_honest_caller(m
         honest = [await mesh.ask("POST", f"/honest-{n}", content=b"%d" % n) for n in range(5)]
         await asyncio.gather(*crowd)
     assert [reply.response.content for reply in honest] == [b"0", b"1", b"2", b"3", b"4"]
-
-
-async def test_an_answer_cannot_pretend_to_be_the_gateways_own_error(mesh: Mesh) -> None:
-    with mesh.answering("/pretend", answer(503, (b"X-Road-Error", b"server.clientproxy.network_error"), body=b"{}")):
-        reply = await mesh.ask("GET", "/pretend")
-    assert (reply.status, reply.record["outcome"]) == (503, "answered")
-    assert "x-road-error" not in reply.response.headers

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ca_auth import EDGE_REFUSALS, Refusal
+from ca_auth.refusals import response_bytes
 from exchange import AccessDeniedError, InvalidRequestError, MeshError, OverloadedError, UnauthenticatedError
+from gateway.exchanges import edge_error
 from gateway.problems import describe, language_of, problem_type, render
 
 EXCHANGE = "0197f0c1-2a3b-7c4d-8e5f-0123456789ab"
@@ -181,3 +184,18 @@ def test_without_an_exchange_there_is_no_instance() -> None:
     headers, body = render(MeshError(), exchange_id="")
     assert "instance" not in json.loads(body)
     assert b"x-road-request-id" not in dict(headers)
+
+
+@pytest.mark.parametrize("refusal", EDGE_REFUSALS, ids=lambda refusal: refusal.rule)
+def test_what_the_edge_tells_is_recorded_under_the_same_code_and_explained(refusal: Refusal) -> None:
+    """The edge writes its few refusals itself; they must not be a second vocabulary."""
+    error = edge_error(refusal.rule, refusal.status)
+    told = json.loads(response_of(refusal))
+    assert (told["type"], told["status"]) == (problem_type(error.code), error.status)
+    assert (told["rule"], told["source"]) == (error.rule, error.source)
+    assert refusal.xroad_code == error.xroad_code
+    assert any(kind.code == error.code for kind in EVERY_ERROR), "there is a page about it"
+
+
+def response_of(refusal: Refusal) -> bytes:
+    return response_bytes(refusal).partition(b"\r\n\r\n")[2]

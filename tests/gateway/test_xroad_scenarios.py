@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from deploy.trial_mesh import CALLER, ECHO, PROVIDER
-from exchange import to_wire
+from exchange import ServiceId, to_wire
+from tests.gateway.conftest import ODD
 from tests.gateway.echo_backend import Received, answer
 from tests.gateway.exchange_mesh import Mesh, head, service, target, xml_error
 
@@ -127,6 +128,15 @@ async def test_identifiers_may_be_percent_encoded(mesh: Mesh) -> None:
     assert reply.response.headers["x-road-client"] == encoded, "as the caller wrote it"
     assert reply.response.headers["x-road-service"] == ECHO
     assert (reply.query["client"], reply.query["service"]) == (CALLER, ECHO)
+
+
+async def test_a_service_code_may_hold_every_character_of_the_alphabet(mesh: Mesh) -> None:
+    section = f'[services."{ODD}"]'
+    contract = mesh.trial.http_contract(mesh.backend.url).replace("[services.echo]", section)
+    await mesh.trial.add_adapter("odd", contract)
+    reply = await mesh.ask("GET", "/x", to=ServiceId(to_wire(service(ODD))))
+    assert (reply.status, reply.query["service"]) == (200, service(ODD))
+    assert reply.response.headers["x-road-service"] == to_wire(service(ODD))
 
 
 @pytest.mark.parametrize(("path", "forwarded"), [("", "/"), ("/", "/"), ("?a=b", "/?a=b"), ("/?a=b", "/?a=b")])
@@ -332,10 +342,8 @@ async def test_the_providers_headers_of_one_hop_stay_behind(mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("method", ["OPTIONS", "DELETE", "PUT", "PATCH", "TRACE"])
 async def test_every_method_passes(mesh: Mesh, method: str) -> None:
-    if method == "TRACE":
-        reply = await mesh.ask("TRACE", "/m", to="slow")
-    else:
-        reply = await mesh.ask(method, "/m", content=b"body" if method != "OPTIONS" else None)
+    body = None if method in ("OPTIONS", "TRACE") else b"body"
+    reply = await mesh.ask(method, "/m", to="choosy", content=body, headers={"Datong-Purpose": "audit"})
     assert reply.status == 200
     assert mesh.backend.last.method == reply.query["method"] == method
     assert reply.query["safe"] == (method in ("OPTIONS", "TRACE"))
@@ -448,10 +456,37 @@ async def test_cookies_of_one_caller_are_not_kept_for_another(mesh: Mesh) -> Non
     assert not mesh.backend.last.has("cookie")
 
 
-async def test_the_last_x_road_client_counts(mesh: Mesh) -> None:
-    reply = await mesh.ask(client="CN/GOV/1/first", headers={"X-Road-Client": CALLER})
-    assert (reply.status, reply.query["client"]) == (200, CALLER)
+async def test_of_a_repeated_x_road_header_the_last_counts_and_only_that_is_forwarded(mesh: Mesh) -> None:
+    """Otherwise the department might read another client or official than the one that stands on the record."""
+    more = [("X-Road-Client", CALLER), ("X-Road-UserId", "pretended"), ("X-Road-UserId", "real"), ("X-Road-Id", "1")]
+    reply = await mesh.ask(client=PROVIDER, headers=[*more, ("X-Road-Id", "2")])
+    assert (reply.status, reply.query["client"], reply.query["user"]) == (200, CALLER, "real")
     assert reply.response.headers.get_list("x-road-client") == [CALLER]
+    assert reply.response.headers.get_list("x-road-id") == ["2"]
+    received = mesh.backend.last
+    for name, value in (("x-road-client", CALLER), ("x-road-userid", "real"), ("x-road-id", "2")):
+        assert received.values(name) == [value.encode()]
+    assert reply.response.headers["x-road-request-hash"] == request_hash(target("echo"), received)
+
+
+async def test_a_header_that_some_systems_would_take_for_the_meshs_is_not_forwarded(mesh: Mesh) -> None:
+    """WSGI, CGI and others read `_` as `-`."""
+    names = ("X_Road_Client", "X-Road_UserId", "x_road-request_id", "Datong_Purpose", "Client_Cert", "X_Custom")
+    reply = await mesh.ask(headers=[(name, "pretended") for name in names])
+    assert reply.status == 200
+    pretended = [name for name, value in mesh.backend.last.headers if value == b"pretended"]
+    assert pretended == [b"x_custom"]
+
+
+async def test_lists_may_come_in_several_lines(mesh: Mesh) -> None:
+    lines = ("Connection: X-One", "Accept: image/png", "X-One: 1", "X-Two: 2", "Connection: X-Two", "Accept: text/xml")
+    async with mesh.one_record(2), mesh.connect() as caller:
+        await caller.send(head("GET", target("echo", "/lists"), *lines) + head("GET", target("ungranted"), *lines))
+        assert (await caller.answer()).status_code == 200
+        assert xml_error(await caller.answer())["type"] == "server.serverproxy.access_denied"
+    received = mesh.backend.last
+    assert (received.has("x-one"), received.has("x-two")) == (False, False)
+    assert received.values("accept") == [b"image/png", b"text/xml"]
 
 
 async def test_pipelined_requests_are_answered_in_order(mesh: Mesh) -> None:

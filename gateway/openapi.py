@@ -1,0 +1,103 @@
+"""What `/v1/openapi.json` says beyond the handlers' own types: problems, who may call, how an error looks. OpenAPI 3.1.
+
+The examples of problems are rendered by the same code as the real ones, so they cannot say anything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from exchange import MeshError
+from gateway.problems import render
+
+DESCRIPTION: Final = """\
+Reads the record of this mesh: exchanges, their receipts, the log's checkpoint and keys. 读取本平台的交换留痕、回执、检查点与密钥。
+
+Who calls is who its client certificate names. A certificate of a whole member also needs `X-Road-Client`. Every `GET` may be a
+`HEAD`. Errors are problem details (RFC 9457), in Chinese or English by `Accept-Language`, as XML by `Accept`; what each `type`
+means is at `/problems/{code}`. Unknown and repeated query parameters are refused, never ignored.
+
+The exchange face `/r1/{instance}/{class}/{member}/{subsystem}/{service}/{path}` is not described here: its operations are the
+departments' own.
+"""
+
+CERTIFICATE: Final = "clientCertificate"
+BY_CERTIFICATE: Final[dict[str, Any]] = {
+    "security": [{CERTIFICATE: []}],
+    "parameters": [
+        {
+            "name": "X-Road-Client",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "The subsystem to act as; needed if the certificate speaks for a whole member. 所代表的子系统。",
+            "example": "CN/GOV/11997001DT00000513/audit",
+        }
+    ],
+}
+"""For `openapi_extra` of operations that want a certificate."""
+
+_EXCHANGE: Final = "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
+_PROBLEM: Final = {
+    "title": "Problem",
+    "description": "An error (RFC 9457). 错误。",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "rule", "next", "source"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "The page about this kind of problem."},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "What happened."},
+        "instance": {"type": "string", "format": "uri", "description": "`urn:uuid:` of the exchange, or of our fault."},
+        "rule": {"type": "string", "description": "The rule that refused."},
+        "next": {"type": "string", "description": "What to do about it."},
+        "source": {"enum": ["gateway", "bus", "adapter", "backend"], "description": "Where it arose."},
+    },
+}
+_SCHEME: Final = {
+    "type": "mutualTLS",
+    "description": "A certificate of an accepted CA that names the caller: URI `datong:instance/class/member[/subsystem]`.",
+}
+
+
+def problems(*errors: MeshError) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation that can end in these errors, or in one that nobody foresaw."""
+    by_status: dict[int | str, list[MeshError]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(error)
+    responses = {status: _response(found) for status, found in by_status.items()}
+    return {**responses, "default": _response([MeshError()])}
+
+
+def _response(errors: list[MeshError]) -> dict[str, Any]:
+    examples: dict[str, Any] = {}
+    for error in errors:
+        for language in ("en", "zh"):
+            exchange_id = _EXCHANGE if error.status == 500 else ""
+            _, body = render(error, exchange_id=exchange_id, accept_language=language.encode())
+            examples[f"{error.rule}-{language}"] = {"value": json.loads(body)}
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
+    return {
+        "description": " ".join(f"{error.title['en']} {error.title['zh']}." for error in errors),
+        "content": content,
+    }
+
+
+def describe_api(api: FastAPI) -> None:
+    """Have `api` describe itself completely; made once, at the first request for it."""
+    plain = api.openapi
+
+    def described() -> Mapping[str, Any]:
+        if api.openapi_schema is None:
+            document = plain()
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {})["Problem"] = _PROBLEM
+            components["securitySchemes"] = {CERTIFICATE: _SCHEME}
+        return api.openapi_schema or {}
+
+    api.openapi = described  # type: ignore[method-assign,assignment]  # as FastAPI's documentation has it

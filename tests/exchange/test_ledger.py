@@ -1,0 +1,121 @@
+"""The department's own ledger: what is in it when, and what a crash or a full disk leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exchange import ledger as ledger_module
+from exchange.envelope import statement_bytes
+from exchange.errors import LogUnavailableError
+from exchange.ledger import Ledger, LedgerError, read_ledger
+from tests.ci import missing
+from tests.exchange.log_kit import new_id, query_statement, until
+
+
+def query(number: int = 0) -> bytes:
+    return statement_bytes(query_statement(new_id(), number))
+
+
+async def test_lines_hold_the_statements_byte_for_byte(tmp_path: Path) -> None:
+    asked = query()
+    ledger = await Ledger.open(tmp_path / "ledger")
+    await ledger.intend(asked, b"seal")
+    await ledger.answered(asked, b"seal", b'{"status":200}', b"other seal")
+    await ledger.close()
+    intent, answer = read_ledger(tmp_path / "ledger")
+    assert (intent.kind, answer.kind) == ("intent", "answer")
+    assert bytes(intent.query) == bytes(answer.query) == asked
+    assert bytes(answer.answer) == b'{"status":200}'  # type: ignore[arg-type]
+    assert (intent.query_seal, answer.answer_seal) == ("c2VhbA==", "b3RoZXIgc2VhbA==")
+
+
+async def test_an_answer_is_in_the_file_before_it_is_released(tmp_path: Path) -> None:
+    ledger = await Ledger.open(tmp_path)
+    await asyncio.gather(*[ledger.answered(query(number), b"", b"{}", b"") for number in range(100)])
+    # Read beside the open ledger, as after kill -9: what was promised is with the operating system.
+    assert len(list(read_ledger(tmp_path))) == 100
+    await ledger.close()
+
+
+async def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:
+    for life in range(1, 4):
+        ledger = await Ledger.open(tmp_path)
+        await ledger.answered(query(), b"", b"{}", b"")
+        await ledger.close()
+        with (tmp_path / "00000001.jsonl").open("ab") as file:
+            file.write(b'{"answer":{"torn')
+        assert len(list(read_ledger(tmp_path))) == life
+
+
+async def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 4000)
+    ledger = await Ledger.open(tmp_path)
+    asked = [query(number) for number in range(30)]
+    for one in asked:
+        await ledger.intend(one, b"")
+        await until(lambda: ledger._syncing is None)
+    await ledger.close()
+    assert len(list(tmp_path.glob("*.jsonl"))) > 3
+    assert [bytes(line.query) for line in read_ledger(tmp_path)] == asked
+    with sorted(tmp_path.glob("*.jsonl"))[0].open("ab") as file:
+        file.write(b"{")
+    with pytest.raises(LedgerError, match="torn"):
+        list(read_ledger(tmp_path))
+
+
+async def test_one_process_at_a_time_has_a_ledger_open(tmp_path: Path) -> None:
+    ledger = await Ledger.open(tmp_path)
+    with pytest.raises(LedgerError, match="another"):
+        await Ledger.open(tmp_path)
+    await ledger.close()
+    await (await Ledger.open(tmp_path)).close()
+
+
+def test_what_is_not_a_ledger_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError):
+        list(read_ledger(tmp_path))
+    (tmp_path / "00000001.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(LedgerError, match="line 1"):
+        list(read_ledger(tmp_path))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        missing("the right to mount a small tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.faults
+async def test_a_full_disk_refuses_whole_lines_and_recovers(small_disk: Path) -> None:
+    ledger = await Ledger.open(small_disk)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(150_000))
+    written = 0
+
+    async def fill() -> None:
+        nonlocal written
+        while True:
+            await ledger.intend(query(written), b"seal")
+            written += 1
+
+    with pytest.raises(LogUnavailableError):
+        await fill()
+    assert written > 10
+    assert len(list(read_ledger(small_disk))) == written
+    ballast.unlink()
+    await ledger.intend(query(), b"seal")
+    assert len(list(read_ledger(small_disk))) == written + 1
+    await ledger.close()
