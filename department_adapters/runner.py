@@ -66,6 +66,7 @@ MAX_HEAD = 128 << 10
 """Bytes of an answer's headers: with an inline body beside them, a message stays within what the bus takes."""
 MAX_HELD = 512 << 20
 """Bytes of large bodies held at once."""
+LEAVE_SECONDS = 2.0
 QUEUE_GROUP = "adapters"
 
 NOT_PASSED_ON = frozenset(
@@ -168,6 +169,8 @@ class Runner:
             self._subscriptions.append(
                 await self._client.subscribe(endpoint.nats_subject, queue=QUEUE_GROUP, cb=self._taker(service))
             )
+        # Twice: nats-py writes the ping of a flush ahead of what still waits to be written, the last subscription too.
+        await self._client.flush()
         await self._client.flush()
 
     async def stop(self, grace: float = 10.0) -> None:
@@ -183,19 +186,19 @@ class Runner:
         for task in self._tasks:
             task.cancel()
         await self._leave(self._part_subscriptions)
-        if self._client.is_connected:
-            with contextlib.suppress(nats.errors.Error):
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS if self._client.is_connected else 0):
                 await self._discovery.stop()
         for source in self._sources.values():
             await source.stop()
 
     async def _leave(self, subscriptions: list[Subscription]) -> None:
-        if not self._client.is_connected:
-            return  # nothing comes anyway, and asking the bus would wait for it
-        with contextlib.suppress(nats.errors.Error):
-            for subscription in subscriptions:
-                await subscription.drain()  # type: ignore[no-untyped-call]  # of nats-py
-            await self._client.flush()
+        # The bus may be down: then nothing comes anyway, and nats-py would wait long for it to say that it heard.
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS if self._client.is_connected else 0):
+                for subscription in subscriptions:
+                    await subscription.drain()  # type: ignore[no-untyped-call]  # of nats-py
+                await self._client.flush()
         subscriptions.clear()
 
     def _taker(self, service: ServiceId) -> Callable[[Msg], Awaitable[None]]:
@@ -334,10 +337,12 @@ class Runner:
         try:
             await self._ledger.answered(head.statement, head.seal, sealed, seal)
         except LogUnavailableError as failure:
-            if error is not None and error.code == failure.code:
-                # Nothing is disclosed by saying that the ledger is full, so this one answer needs no entry.
+            if answer is None:
+                # An error discloses nothing, so it may leave without an entry.
                 return pack(AnswerHead(sealed, seal, headers))
-            return await self._release(statement, head, None, failure, deadline)
+            # Of what was done it must not be said that it was not, or it would be done again.
+            error = failure if statement.safe else AnswerTimeoutError(seconds=f"{head.budget_ms / 1000:g}")
+            return await self._release(statement, head, None, error, deadline)
         if len(body) <= INLINE_BODY:
             return pack(AnswerHead(sealed, seal, headers), body)
         self._parts.keep(statement.id, body, deadline - time.perf_counter())

@@ -49,7 +49,7 @@ class Place:
     @property
     def gateway_url(self) -> str:
         host = self.state.host
-        name = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
+        name = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         return f"https://{name}:{self.state.port}"
 
     @property

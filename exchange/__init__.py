@@ -86,9 +86,11 @@ from exchange.identity import (
 )
 from exchange.ledger import Ledger, LedgerError, LedgerLine, read_ledger
 from exchange.log import ExchangeLog
+from exchange.log_check import DamagedLogError, LogSummary, check_log
 from exchange.log_reader import EntryFilter, LogReader, Page, StoredEntry
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
-from exchange.receipt import Check, ReceiptError, SentRequest, build_receipt, verify_receipt
+from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verify_receipt
+from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import Record, read_record, record_bytes
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, Sealer, SealError, SealVerifier
 from exchange.settings import Settings
@@ -112,20 +114,24 @@ __all__ = [
     "Checkpoint",
     "ClientMismatchError",
     "ConflictError",
+    "DamagedLogError",
     "Entropy",
     "EntryFilter",
     "EnvelopeError",
     "ExchangeLog",
+    "Finding",
     "Headers",
     "HeadersTooLargeError",
     "IdentityError",
     "InvalidClientError",
     "InvalidRequestError",
+    "Keys",
     "Language",
     "Ledger",
     "LedgerError",
     "LedgerLine",
     "LogReader",
+    "LogSummary",
     "LogUnavailableError",
     "MemberId",
     "MeshError",
@@ -145,6 +151,7 @@ __all__ = [
     "QueryStatement",
     "QuestionRefusedError",
     "ReceiptError",
+    "ReconciliationCounts",
     "Record",
     "RegistryStaleError",
     "RequestTimeoutError",
@@ -170,6 +177,7 @@ __all__ = [
     "build_receipt",
     "bus_tls",
     "certificate_uri",
+    "check_log",
     "configure_events",
     "connect_client",
     "content_digest",
@@ -193,6 +201,7 @@ __all__ = [
     "read_query_statement",
     "read_record",
     "reading",
+    "reconcile",
     "record_bytes",
     "request_digest",
     "run_migrations",

@@ -44,11 +44,13 @@ from exchange.errors import (
     AnswerTimeoutError,
     BackendError,
     BadAnswerError,
+    BusUnavailableError,
     LogUnavailableError,
     MeshError,
     OverloadedError,
     PayloadTooLargeError,
     QuestionRefusedError,
+    RegistryStaleError,
     UnavailableError,
 )
 from exchange.identifiers import SubsystemId, subject_token
@@ -102,6 +104,30 @@ class _Evidence:
     seal: bytes
 
 
+class UnrecordedEndError(LogUnavailableError):
+    """An operation that may change something was carried, and what became of it is not on the record."""
+
+    detail = {
+        "en": "The request was carried, but the exchange log did not accept the record, so nothing was released. "
+        "Whether the department acted is unknown.",
+        "zh": "请求已送达，但交换日志未能写入，因此没有返回任何数据；部门是否已处理未知。",
+    }
+    next = AnswerTimeoutError.next
+    retry_after = None  # to try again would be to do it twice
+
+
+class UnconfirmedAnswerError(RegistryStaleError):
+    """The same, and nobody can say now whether the adapter's certificate still counts."""
+
+    detail = {
+        "en": "The answer cannot be checked: the registry was last confirmed {age} s ago, the limit is {limit} s. "
+        "Whether the department acted is unknown.",
+        "zh": "无法核验应答：登记信息最近一次确认在 {age} 秒前，上限为 {limit} 秒；部门是否已处理未知。",
+    }
+    next = AnswerTimeoutError.next
+    retry_after = None
+
+
 class Log(Protocol):
     """Where records become durable. `exchange.log.ExchangeLog` is the one used."""
 
@@ -119,9 +145,7 @@ class Log(Protocol):
         settles_intent: bool,
     ) -> asyncio.Future[int]: ...
 
-    def intend(
-        self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes
-    ) -> asyncio.Future[None]: ...
+    def intend(self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes) -> asyncio.Future[None]: ...
 
 
 AdapterKey = Callable[[str], tuple[SubsystemId, PublicKey] | None]
@@ -251,8 +275,10 @@ class Broker:
             for start in range(0, answer.parts, PARTS_IN_FLIGHT):
                 numbers = range(start, min(start + PARTS_IN_FLIGHT, answer.parts))
                 pieces += await asyncio.gather(*[fetch(number) for number in numbers])
-        except NoRespondersError as error:
-            # The department has acted and answered. To say that no adapter is there would invite to try again.
+        except BusLostError:
+            raise
+        except (NoRespondersError, BusUnavailableError, OverloadedError) as error:
+            # The department has acted and answered. To say that nobody is there would invite to try again.
             raise BadAnswerError(
                 "answer-complete",
                 problem="The adapter went away before its answer was fetched; the department has acted.",
@@ -264,7 +290,7 @@ class Broker:
         """Return what the department said, if it was the department and if it said it to this question."""
         try:
             said = read_answer_statement(head.statement)
-            known = self._adapter_key(said.adapter)
+            known = self._key_of(said.adapter, query)
             if known is None or known[0] != query.owner:
                 raise BadAnswerError(
                     "answer-signer",
@@ -293,6 +319,14 @@ class Broker:
             _check_form(said.status, head.headers, block, body)
         return _Evidence(said, head.statement, head.seal)
 
+    def _key_of(self, adapter: str, query: Query) -> tuple[SubsystemId, PublicKey] | None:
+        try:
+            return self._adapter_key(adapter)
+        except RegistryStaleError as error:
+            if query.safe:
+                raise
+            raise UnconfirmedAnswerError(error.rule, **error.facts) from error
+
     async def _record(
         self,
         query: Query,
@@ -312,14 +346,19 @@ class Broker:
             duration_us=int((time.perf_counter() - query.started) * 1e6),
             ended_at=self._time_text(now_ms),
             id=statement.id,
-            outcome=outcome_of(error, carried=seal is not None),
+            outcome=outcome_of(error, carried=seal is not None, safe=query.safe),
             query=Raw(sealed),
             query_seal=seal_text(seal) if seal else UNSET,
             rule=error.rule if error else "",
             source=error.source if error else "",
             status=error.status if error else evidence.said.status if evidence else 0,
         )
-        await self._append(record, statement, query.salt, now_ms, settles_intent=intended)
+        try:
+            await self._append(record, statement, query.salt, now_ms, settles_intent=intended)
+        except LogUnavailableError as failure:
+            if seal is None or query.safe:
+                raise
+            raise UnrecordedEndError(failure.rule) from failure
 
     async def _append(
         self, record: Record, statement: QueryStatement, salt: bytes, now_ms: int, *, settles_intent: bool
@@ -337,13 +376,17 @@ class Broker:
         )
 
 
-def outcome_of(error: MeshError | None, *, carried: bool) -> Outcome:
-    """The outcome that an error means, once it is known whether anything was carried."""
+def outcome_of(error: MeshError | None, *, carried: bool, safe: bool) -> Outcome:
+    """The outcome that an error means, once it is known whether anything was carried that may change something."""
     if error is None:
         return "answered"
+    if not carried:
+        return "refused"
     if isinstance(error, AnswerTimeoutError | BusLostError):
         return "unknown"
-    return "failed" if carried else "refused"
+    # An answer that does not count, or could not be checked, says nothing about what was done before it.
+    unproven = isinstance(error, BadAnswerError | RegistryStaleError) or type(error) is MeshError
+    return "unknown" if unproven and not safe else "failed"
 
 
 def _check_form(status: int, headers: Headers, block: bytes, body: bytes) -> None:

@@ -34,7 +34,7 @@ def check_path(
     trust_anchors: Sequence[x509.Certificate],
     at: datetime,
 ) -> list[x509.Certificate]:
-    """Return the path from the certificate to a trust anchor, without the anchor, that was valid at the moment `at`.
+    """Return the path from the certificate to a trust anchor that was valid at the moment `at`, with both ends.
 
     Raises:
         CertificateError: There is none.
@@ -52,7 +52,7 @@ def check_path(
         verified = builder.build_client_verifier().verify(certificate, list(others))
     except VerificationError as error:
         raise CertificateError(f"no path to a trust anchor: {error}", "无法追溯到信任锚") from error
-    return list(verified.chain[:-1])
+    return list(verified.chain)
 
 
 def names(certificate: x509.Certificate, identifier: str) -> bool:

@@ -214,7 +214,7 @@ class TooManyRequestsError(MeshError):
     title = {"en": "Too many requests or connections", "zh": "请求或连接过多"}
     detail = {"en": "This caller has as many open as it may have.", "zh": "该调用方打开的数量已达上限。"}
     next = {"en": "Wait for answers, and use connections again.", "zh": "请等待应答，并复用已有连接。"}
-    retry_after = 5
+    retry_after: ClassVar[int | None] = 5
 
 
 class HeadersTooLargeError(MeshError):
@@ -279,7 +279,7 @@ class UnavailableError(MeshError):
     title = {"en": "Not available now", "zh": "暂不可用"}
     detail = {"en": "The mesh cannot serve this request now.", "zh": "平台暂时无法处理此请求。"}
     next = {"en": "Try again after the stated time.", "zh": "请在指明的时间后重试。"}
-    retry_after = 5
+    retry_after: ClassVar[int | None] = 5
 
 
 class AdapterUnavailableError(UnavailableError):
@@ -300,7 +300,7 @@ class ServiceDisabledError(UnavailableError):
     xroad_code = "server.serverproxy.service_disabled"
     title = {"en": "The owner has closed the service", "zh": "提供部门已暂停该服务"}
     detail = {"en": "{notice}", "zh": "{notice}"}
-    retry_after = 300
+    retry_after: ClassVar[int | None] = 300
 
 
 class LogUnavailableError(UnavailableError):
@@ -327,7 +327,7 @@ class OverloadedError(UnavailableError):
     code, rule_name = "overloaded", "concurrency-limit"
     title = {"en": "Too many requests at once", "zh": "并发请求过多"}
     detail = {"en": "The limit of requests in progress is reached.", "zh": "正在处理的请求已达上限。"}
-    retry_after = 1
+    retry_after: ClassVar[int | None] = 1
 
 
 class AnswerTimeoutError(MeshError):

@@ -3,7 +3,8 @@
 Rules:
 1. Subjects are built from registry-issued tokens (`exchange.identifiers`), never from text of a caller: a wildcard would be
    sent as it is, and a subject over 4 kB makes the server drop the connection for good.
-2. All replies of this process arrive in one inbox under its own prefix, which nobody else may read.
+2. All replies of this process arrive in one inbox of its own, under the prefix of its identity, which nobody else may read.
+   Processes with one identity (two gateways, or one and its earlier life) never take each other's replies.
 3. No adapter listening is known at once (the server says so); an adapter that stays silent is known at the deadline.
 4. While the bus is down a request fails at once instead of waiting for its deadline.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable
@@ -49,6 +51,8 @@ class BusLostError(BusUnavailableError):
         "en": "The bus was lost while the answer was awaited. Whether the department acted is unknown.",
         "zh": "等待应答期间消息总线中断，部门是否已处理未知。",
     }
+    next = AnswerTimeoutError.next
+    retry_after = None  # to try again may be to do it twice
 
 
 class Bus(Protocol):
@@ -81,7 +85,7 @@ class NatsBus:
         self._tls = tls
         self._identity = identity
         self._ping_seconds = ping_seconds
-        self._inbox = inbox_prefix(identity).encode()
+        self._inbox = f"{inbox_prefix(identity)}.{os.urandom(8).hex()}".encode()
         self._link: NatsLink | None = None
         self._lost = asyncio.Event()
         self._counter = itertools.count(1)

@@ -31,8 +31,7 @@ class RoleMissingError(AccessDeniedError):
 
 
 class ClientSuspendedError(AccessDeniedError):
-    code, rule_name = "client-suspended", "client-active"
-    title = {"en": "The caller is suspended", "zh": "调用方已被暂停"}
+    rule_name = "client-active"  # as at the exchange face
     next = {"en": "Ask the operator why.", "zh": "请向平台运维人员了解原因。"}
 
 

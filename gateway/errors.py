@@ -47,8 +47,8 @@ def install_error_handlers(api: FastAPI) -> None:
         else:
             refusal = InvalidRequestError(problem="The request cannot be read.", problem_zh="请求无法解析。")
         response = _respond(request, refusal)
-        for name, value in (error.headers or {}).items():
-            response.headers[name] = value  # Allow, of a 405
+        if error.status_code == 405:
+            response.headers["allow"] = "GET, HEAD"  # nothing else is offered anywhere yet
         return response
 
     @api.exception_handler(Exception)

@@ -62,6 +62,8 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", 
 CHANNELS = frozenset({"", "hall", "web", "mobile", "kiosk", "hotline"})
 CLOSING = frozenset({401, 413})
 """After these the connection is closed: its certificate no longer counts, or its body was not read."""
+RECHECK_MS = 250
+"""A body that took longer to arrive has its caller and grant looked at again."""
 MAX_NOTE = 255
 """Longest value of a header that goes on the record, in characters."""
 
@@ -245,21 +247,15 @@ class ExchangeFace:
             check_query(query_string)
             target = b"%b?%b" % (path, query_string)
         attempt.client = self._client(attempt, principal)
-        purpose = _text(attempt.noted, b"datong-purpose") or None
-        snapshot = self._registry.current(time.monotonic())
-        if snapshot.subsystem(attempt.client) is None:
-            raise ClientMismatchError(
-                "client-registered",
-                problem="The client is not a registered subsystem.",
-                problem_zh="X-Road-Client 不是已登记的子系统。",
-            )
-        decision = snapshot.decide(
-            attempt.client, attempt.service, attempt.method, segments, purpose, attempt.asked_ms / 1000
-        )
-        attempt.decision = decision
-        service = decision.service
+        decision = self._decide(attempt, segments, attempt.asked_ms)
         self._enter(attempt)
-        body = await self._body(attempt, scope, receive, min(self._max_body, service.max_request_bytes))
+        body = await self._body(attempt, scope, receive, min(self._max_body, decision.service.max_request_bytes))
+        ready_ms = time.time_ns() // 1_000_000
+        if ready_ms - attempt.asked_ms > RECHECK_MS:
+            # The body took its time. What counts is who they are and what they may now.
+            self._authenticator.identify(state["peer"], state["peer_der"], ready_ms / 1000)
+            decision = self._decide(attempt, segments, ready_ms)
+        service = decision.service
 
         if not attempt.message_id:
             attempt.message_id = f"{attempt.client.split('/', 1)[0]}-{attempt.id}"
@@ -272,7 +268,7 @@ class ExchangeFace:
         statement = self._statement(
             attempt,
             purpose=decision.purpose,
-            deadline=self._time_text(attempt.asked_ms + int(timeout * 1000)),
+            deadline=self._time_text(ready_ms + int(timeout * 1000)),
             digest=request_digest(salt, attempt.method, target, forwarded, body),
             size=len(body),
         )
@@ -291,6 +287,21 @@ class ExchangeFace:
             started=attempt.started,
         )
         return query, _request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
+
+    def _decide(self, attempt: Attempt, segments: tuple[str, ...], now_ms: int) -> Decision:
+        """Return what permits the attempt now, and note it; raises the refusal."""
+        snapshot = self._registry.current(time.monotonic())
+        if snapshot.subsystem(attempt.client) is None:
+            raise ClientMismatchError(
+                "client-registered",
+                problem="The client is not a registered subsystem.",
+                problem_zh="X-Road-Client 不是已登记的子系统。",
+            )
+        purpose = _text(attempt.noted, b"datong-purpose") or None
+        attempt.decision = None
+        decision = snapshot.decide(attempt.client, attempt.service, attempt.method, segments, purpose, now_ms / 1000)
+        attempt.decision = decision
+        return decision
 
     def _enter(self, attempt: Attempt) -> None:
         """Count the attempt as in progress until `_leave`: from before its body, which takes memory and time to arrive.

@@ -47,9 +47,9 @@ def serve(settings: Settings) -> None:
         idle_seconds=settings.idle_timeout,
     )
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # a plain ASGI callable
+        app,
         http=edge_protocol(limits, app.edge_refused),
-        loop=_loop_with(settings.handshake_timeout),
+        loop=_loop_with(settings.handshake_timeout),  # type: ignore[arg-type]  # uvicorn takes a class as it is
         lifespan="on",
         ws="none",
         access_log=False,

@@ -64,9 +64,10 @@ def test_a_doorway_lists_its_public_names_and_does_nothing_else(room: str) -> No
         if isinstance(node, ast.ImportFrom):
             assert (node.module or "").partition(".")[0] in {room, "__future__"}
             imported |= {name.asname or name.name for name in node.names if node.module != "__future__"}
-        elif isinstance(node, ast.Assign):
-            assert [target.id for target in node.targets if isinstance(target, ast.Name)] == ["__all__"]
-            listed = ast.literal_eval(node.value)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            assert [target.id for target in targets if isinstance(target, ast.Name)] == ["__all__"]
+            listed = ast.literal_eval(node.value) if node.value else None
         else:
             assert isinstance(node, ast.Expr)
             assert isinstance(node.value, ast.Constant), "a doorway holds a docstring, imports and __all__"

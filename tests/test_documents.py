@@ -45,13 +45,15 @@ def test_every_command_is_named_in_the_readme(command: str) -> None:
     assert f"datong {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("document", sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md"], ids=lambda path: path.name
+)
 def test_every_file_a_document_names_exists(document: Path) -> None:
     """Paths in backquotes that look like files of this project, and relative links, lead somewhere."""
     text = document.read_text(encoding="utf-8")
     rooms = "ca_auth|department_adapters|deploy|docs|exchange|gateway|registry|benchmarks|tests"
     named = set(re.findall(rf"`((?:{rooms})/[\w./-]+\.(?:py|md|toml))`", text))
-    linked = {link for link in re.findall(r"\]\(([^)#:]+)\)", text)}
+    linked = set(re.findall(r"\]\(([^)#:]+)\)", text))
     missing = {name for name in named if not (ROOT / name).exists()}
     missing |= {link for link in linked if not (document.parent / link).exists()}
     assert not missing

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci import require_or_skip
+from tests.running_mesh import datong_up
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -87,6 +88,17 @@ def test_the_command_runs_where_only_the_wheel_is(environment: Path, tmp_path: P
     shown = run(environment / "datong", "--help", cwd=tmp_path)
     for verb in ("up", "demo", "adapter", "gateway", "verify", "doctor"):
         assert re.search(rf"\b{verb}\b", shown), f"`datong --help` does not list {verb}"
+
+
+@pytest.mark.timeout(300)
+def test_a_mesh_comes_up_where_only_the_wheel_is(environment: Path, tmp_path: Path) -> None:
+    """Migrations, demo data and the bus included: an exchange is answered and its receipt verifies."""
+    changes = {"PYTHONPATH": "", "PATH": f"{environment}:{os.environ['PATH']}"}
+    with datong_up(tmp_path, "--port", "0", command=[str(environment / "datong")], **changes) as mesh:
+        assert mesh.status(mesh.command(200)) == 200
+        done = mesh.paste(mesh.what["examples"][-1]["command"])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert mesh.stop() == 0
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
 
-from ca_auth import client_context
-from exchange import IdentityError, certificate_uri
+from exchange import IdentityError, Language, certificate_uri, from_wire, member_id, service_id, subsystem_id, to_wire
+from gateway.cli import console_io as io
+from gateway.cli.connection import Files, UnreachableError, explained, gateway_url
 
-TIMEOUT = 65.0
+TIMEOUT = 125.0
+"""Seconds: no service may take longer than two minutes."""
+RECEIPT_FORMAT = "datong-receipt/1"
 
 
 def call(
@@ -23,13 +28,13 @@ def call(
             help="instance/class/member/subsystem/service[/path][?query], e.g. CN/GOV/…/tax/enterprises/9111…"
         ),
     ],
-    method: Annotated[str, typer.Option("--method", "-X", help="HTTP method.")] = "GET",
+    method: Annotated[str, typer.Option("--method", "-X", help="HTTP method; default GET, with --body POST.")] = "",
     client: Annotated[str, typer.Option(help="Subsystem to act as; default: the one in the certificate.")] = "",
     certificate: Annotated[Path | None, typer.Option("--cert", help="PEM certificate of the caller.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="PEM key of the caller.")] = None,
     trust_anchors: Annotated[Path | None, typer.Option("--cacert", help="PEM of the gateway's CA.")] = None,
     gateway: Annotated[str, typer.Option(envvar="DATONG_GATEWAY", help="Gateway URL.")] = "",
-    data: Annotated[Path, typer.Option(help="Data folder of a mesh on this machine, for --as.")] = Path("datong-data"),
+    data: Annotated[Path, typer.Option(help="Data folder of a mesh on this machine, for --as.")] = io.DATA,
     department: Annotated[
         str, typer.Option("--as", help="Take certificate and client of this department from --data.")
     ] = "",
@@ -45,68 +50,99 @@ def call(
     receipt: Annotated[Path | None, typer.Option(help="Fetch the receipt and write it here.")] = None,
     include: Annotated[bool, typer.Option("--include", "-i", help="Show status and headers.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: status, headers, body.")] = False,
+    lang: io.LangOption = "",
 ) -> None:
     """Ask a department for data.
 
     Example: datong call --as housing --purpose public-rental-housing CN/GOV/…/tax/enterprises/91990000…
 
-    Exit status: 0 for an answer below 400, 1 for any other answer, 2 if nothing could be asked.
+    Exit status: 0 for an answer below 400 (and its receipt, if asked for), 1 for any other end, 2 if nothing was asked.
     """
+    speak = io.language(lang)
+    try:
+        files = _files(data, department, certificate, key, trust_anchors)
+        url = gateway_url(gateway, data)
+        path = _path(service)
+        content = _content(body)
+        headers = [("X-Road-Client", _client(client, files.certificate))]
+        named = {"Datong-Purpose": purpose, "X-Road-Issue": case, "X-Road-UserId": user, "Datong-Subject": subject}
+        headers += [(name, value) for name, value in named.items() if value]
+        headers += [("Content-Type", content_type)] if content else []
+        headers += [("Accept-Language", "zh-CN" if speak == "zh" else "en"), ("Accept-Encoding", "identity")]
+        headers = _with_given(headers, header or [])
+        with httpx.Client(verify=files.tls(), trust_env=False, timeout=TIMEOUT) as http:
+            try:
+                answer, answer_body = _ask(
+                    http, method.upper() or ("POST" if content else "GET"), url + path, headers, content
+                )
+                _show(answer, answer_body, include=include, as_json=as_json, speak=speak)
+                kept = receipt is None or _keep_receipt(http, url, answer, headers, receipt)
+            except httpx.HTTPError as error:
+                raise explained(error, url, files) from error
+    except UnreachableError as error:
+        _stop(error.texts[speak], 1 if error.sent else 2, as_json)
+    raise typer.Exit(0 if answer.status_code < 400 and kept else 1)
+
+
+def _files(
+    data: Path, department: str, certificate: Path | None, key: Path | None, trust_anchors: Path | None
+) -> Files:
+    pki = data / "pki"
     if department:
-        certificate, key = data / "pki" / f"{department}.crt", data / "pki" / f"{department}.key"
-        trust_anchors = trust_anchors or data / "pki" / "ca.pem"
-    gateway = gateway or _gateway_of(data)
+        if not (pki / f"{department}.crt").exists():
+            there = ", ".join(sorted({path.stem for path in pki.glob("*.crt")} - {"root", "server", "nats", "gateway"}))
+            raise UnreachableError(
+                f"{pki} has no certificate of {department!r}; there are: {there or 'none'}",
+                f"{pki} 中没有 {department!r} 的证书；现有：{there or '无'}",
+            )
+        certificate, key = certificate or pki / f"{department}.crt", key or pki / f"{department}.key"
+        trust_anchors = trust_anchors or pki / "ca.pem"
     if certificate is None or key is None or trust_anchors is None:
-        _unusable("say who calls: --as DEPARTMENT, or --cert, --key and --cacert")
-    headers = {"X-Road-Client": client or _client_in(certificate)}
-    named = {"Datong-Purpose": purpose, "X-Road-Issue": case, "X-Road-UserId": user, "Datong-Subject": subject}
-    headers |= {name: value for name, value in named.items() if value}
-    for line in header or []:
-        name, _, value = line.partition(":")
-        headers[name.strip()] = value.strip()
-    content = _content(body)
-    if content:
-        headers.setdefault("Content-Type", content_type)
+        raise UnreachableError(
+            "say who calls: --as DEPARTMENT, or --cert, --key and --cacert",
+            "请说明由谁调用：--as 部门，或 --cert、--key 和 --cacert",
+        )
+    return Files(certificate, key, trust_anchors)
+
+
+def _client(given: str, certificate: Path) -> str:
+    """The value of X-Road-Client."""
+    if given:
+        try:
+            return to_wire(subsystem_id(from_wire(given)))
+        except ValueError as error:
+            raise UnreachableError(
+                f"--client {given} is not instance/class/member/subsystem",
+                f"--client {given} 不是 实例/类别/成员代码/子系统 的形式",
+            ) from error
     try:
-        tls = client_context(trust_anchors, certificate, key)
-        with httpx.Client(verify=tls, trust_env=False, timeout=TIMEOUT) as http:
-            answer = http.request(method, f"{gateway}/r1/{service}", headers=headers, content=content or None)
-            if receipt is not None and "datong-receipt" in answer.headers:
-                receipt.write_bytes(http.get(answer.headers["datong-receipt"], headers=headers).content)
-    except (httpx.HTTPError, OSError, ValueError) as error:
-        _unusable(f"{gateway}: {error}. Is the gateway up, and is the certificate accepted? Try datong doctor.")
-    _show(answer, include=include, as_json=as_json)
-    raise typer.Exit(0 if answer.status_code < 400 else 1)
-
-
-def _show(answer: httpx.Response, *, include: bool, as_json: bool) -> None:
-    if as_json:
-        shown = {"status": answer.status_code, "headers": dict(answer.headers), "body": answer.text}
-        typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
-        return
-    if include:
-        typer.echo(f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}")
-        for name, value in answer.headers.multi_items():
-            typer.echo(f"{name}: {value}")
-        typer.echo()
-    sys.stdout.buffer.write(answer.content)
-    if sys.stdout.isatty() and not answer.content.endswith(b"\n"):
-        typer.echo()
-    sys.stdout.flush()
-
-
-def _gateway_of(data: Path) -> str:
-    try:
-        return (data / "run" / "gateway.url").read_text().strip()
-    except OSError:
-        return "https://localhost:8443"
-
-
-def _client_in(certificate: Path) -> str:
-    try:
-        return certificate_uri(certificate).removeprefix("datong:")
+        named = certificate_uri(certificate).removeprefix("datong:")
     except IdentityError as error:
-        _unusable(str(error))
+        raise UnreachableError(str(error), str(error)) from error
+    try:
+        member_id(from_wire(named))
+    except ValueError:
+        return named
+    raise UnreachableError(
+        f"{certificate} speaks for a whole member; say as which subsystem: --client {named}/SUBSYSTEM",
+        f"{certificate} 代表整个成员；请指明子系统：--client {named}/子系统",
+    )
+
+
+def _path(service: str) -> str:
+    """The request's target. What the HTTP client would change on its way is refused instead."""
+    path = service.removeprefix("/").removeprefix("r1/")
+    identifier = path.partition("?")[0].split("/")
+    try:
+        service_id(from_wire("/".join(identifier[:5])))
+    except ValueError as error:
+        raise UnreachableError(
+            f"{service} is not instance/class/member/subsystem/service[/path][?query]",
+            f"{service} 不是 实例/类别/成员代码/子系统/服务[/路径][?查询] 的形式",
+        ) from error
+    if {".", ".."} & set(identifier):
+        raise UnreachableError("a path has no segments . and ..", "路径中不能含有 . 和 .. 段")
+    return "/r1/" + path.replace("#", "%23")
 
 
 def _content(body: str) -> bytes:
@@ -116,10 +152,103 @@ def _content(body: str) -> bytes:
         try:
             return Path(body[1:]).read_bytes()
         except OSError as error:
-            _unusable(f"{body[1:]}: {error.strerror}")
-    return body.encode()
+            raise UnreachableError(f"{body[1:]}: {error.strerror}", f"{body[1:]}：{error.strerror}") from error
+    return os.fsencode(body)
 
 
-def _unusable(problem: str) -> NoReturn:
-    typer.echo(f"datong call: {problem}", err=True)
-    raise typer.Exit(2)
+def _with_given(headers: list[tuple[str, str]], lines: list[str]) -> list[tuple[str, str]]:
+    """Headers as given with -H, which replace ours of the same name."""
+    given = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise UnreachableError(f"write -H 'Name: value', not {line!r}", f"请写成 -H '名称: 值'，而不是 {line!r}")
+        given.append((name.strip(), value.strip()))
+    replaced = {name.lower() for name, _ in given}
+    return [pair for pair in headers if pair[0].lower() not in replaced] + given
+
+
+def _ask(
+    http: httpx.Client, method: str, url: str, headers: list[tuple[str, str]], content: bytes
+) -> tuple[httpx.Response, bytes]:
+    """The answer and its body as it came: not unpacked, since the record's digest is over these bytes."""
+    # Names and purposes may be Chinese: UTF-8, as the gateway reads them.
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    try:
+        with http.stream(method, url, headers=raw, content=content or None) as answer:
+            return answer, b"".join(answer.iter_raw())
+    except httpx.InvalidURL as error:
+        raise UnreachableError(f"this cannot be sent: {error}", f"无法发送该请求：{error}") from error
+
+
+def _show(answer: httpx.Response, body: bytes, *, include: bool, as_json: bool, speak: Language) -> None:
+    if as_json:
+        io.print_json({"status": answer.status_code, "headers": dict(answer.headers), **_body(body)})
+        return
+    out = sys.stdout.buffer
+    if include:
+        lines = [f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}".encode()]
+        lines += [b"%b: %b" % pair for pair in answer.headers.raw]
+        out.write(b"\n".join(lines) + b"\n\n")
+    out.write(body)
+    if body and sys.stdout.isatty() and not body.endswith(b"\n"):
+        out.write(b"\n")
+    out.flush()
+    if answer.status_code >= 400:
+        typer.echo(f"datong call: {_refusal(answer, body, speak)}", err=True)
+
+
+def _body(body: bytes) -> dict[str, str]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}
+
+
+def _refusal(answer: httpx.Response, body: bytes, speak: Language) -> str:
+    """One line about an answer that is none: the mesh's own words, or that they are the department's."""
+    if "x-road-error" not in answer.headers:
+        return {
+            "en": f"{answer.status_code}, from the department itself",
+            "zh": f"{answer.status_code}，由部门业务系统返回",
+        }[speak]
+    try:
+        problem: dict[str, Any] = json.loads(body)
+        return f"{answer.status_code} {problem['title']}: {problem['detail']} {problem['next']} ({problem['rule']})"
+    except (ValueError, TypeError, KeyError):  # to HEAD there is no body, and XML was perhaps asked for
+        return f"{answer.status_code} {answer.headers['x-road-error']}"
+
+
+def _keep_receipt(
+    http: httpx.Client, url: str, answer: httpx.Response, headers: list[tuple[str, str]], target: Path
+) -> bool:
+    """Fetch the receipt from the same gateway and write it if it is one; returns whether."""
+    exchange = answer.headers.get("x-road-request-id", "")
+    speakers = [pair for pair in headers if pair[0].lower() in ("x-road-client", "accept-language")]
+    problem = f"{answer.status_code}: no exchange id"
+    if exchange:
+        found, body = _ask(http, "GET", f"{url}/v1/exchanges/{exchange}/receipt", speakers, b"")
+        try:
+            content = json.loads(body)
+            if found.status_code == 200 and content["format"] == RECEIPT_FORMAT:
+                if json.loads(content["record"])["id"] != exchange:
+                    raise ValueError("of another exchange")
+                draft = target.with_name(f".{target.name}.new")
+                draft.write_bytes(body)
+                draft.replace(target)
+                return True
+            problem = f"{found.status_code}: {content['detail']}"
+        except OSError as error:
+            problem = f"{target}: {error.strerror}"
+        except (ValueError, TypeError, KeyError):
+            problem = f"{found.status_code}, {exchange}"
+    typer.echo(f"datong call: no receipt was written 未写入回执 ({problem})", err=True)
+    return False
+
+
+def _stop(problem: str, status: int, as_json: bool) -> NoReturn:
+    if as_json:
+        typer.echo(json.dumps({"error": {"detail": problem}}, ensure_ascii=False), err=True)
+    else:
+        typer.echo(f"datong call: {problem}", err=True)
+    raise typer.Exit(status)

@@ -3,117 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
 
 from registry import Registry
-from tests.ci import require_or_skip
+from tests.running_mesh import DATA, SOURCE, Up, datong_up, source_environment, start
 from tests.waiting import alive, wait_until
-
-ROOT = Path(__file__).parents[2]
-DATA = "my data"
-"""Relative, with a space: printed commands must quote it."""
-
-
-@dataclass
-class Up:
-    """A running `datong up --json`."""
-
-    folder: Path
-    process: subprocess.Popen[str]
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    pids: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def what(self) -> dict[str, Any]:
-        """What it said when it was up."""
-        return next(line for line in self.lines if line["event"] == "up")
-
-    def read_until(self, event: str, **facts: object) -> dict[str, Any]:
-        """The next line about `event` with these facts."""
-        assert self.process.stdout
-        for text in self.process.stdout:
-            line: dict[str, Any] = json.loads(text)
-            self.lines.append(line)
-            if line["event"] == event and facts.items() <= line.items():
-                return line
-        pytest.fail(f"no {event} {facts} came; it said {self.lines}\n{self.errors()}")
-
-    def errors(self) -> str:
-        """What it wrote to standard error."""
-        return (self.folder / "stderr").read_text()
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Its exit code after a signal."""
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    def paste(self, command: str, *, seconds: float = 30) -> subprocess.CompletedProcess[str]:
-        """What a command printed by it does in the folder where it was printed."""
-        return subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-
-    def status(self, command: str) -> int:
-        """Status of the answer to a pasted curl line."""
-        done = self.paste(command)
-        assert done.returncode == 0, done.stderr
-        return int(done.stdout.split()[1])
-
-    def command(self, status: int) -> str:
-        """The first printed command that is to be answered with `status`."""
-        return str(next(each["command"] for each in self.what["examples"] if each["status"] == status))
-
-
-def clean_environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DATONG_")}
-    return {**environment, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-
-def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    errors: IO[str]
-    with (folder / "stderr").open("w") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "deploy.cli", "up", "--data", DATA, *options],
-            cwd=folder,
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
-
-
-@contextmanager
-def datong_up(folder: Path, *options: str) -> Iterator[Up]:
-    """A mesh that is up; killed at the end if the test did not stop it."""
-    require_or_skip(importlib.util.find_spec("uvicorn"), "uvicorn")
-    with start(folder, "--json", *options) as process:
-        try:
-            running = Up(folder, process)
-            running.pids = running.read_until("up")["pids"]
-            yield running
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +56,7 @@ def test_every_example_is_tested_here(mesh: Up) -> None:
 
 
 def test_a_second_mesh_on_the_same_folder_is_a_clear_error(mesh: Up) -> None:
-    with start_text(mesh.folder) as second:
-        assert second.wait(30) == 1
-        assert second.stderr
-        said = second.stderr.read()
+    said = refusal(mesh.folder)
     assert f"A mesh is already up on {DATA}" in said
     assert f"process {mesh.process.pid}" in said
     assert "--data" in said
@@ -166,22 +64,22 @@ def test_a_second_mesh_on_the_same_folder_is_a_clear_error(mesh: Up) -> None:
 
 def test_a_busy_port_is_a_clear_error(mesh: Up, tmp_path: Path) -> None:
     port = mesh.what["gateway"].rpartition(":")[2]
-    with start_text(tmp_path, "--port", port) as second:
-        assert second.wait(30) == 1
-        assert second.stderr
-        assert f"Port {port} on 127.0.0.1 is in use" in second.stderr.read()
+    assert f"Port {port} on 127.0.0.1 is in use" in refusal(tmp_path, "--port", port)
 
 
-def start_text(folder: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "deploy.cli", "up", "--data", DATA, *options],
+def refusal(folder: Path, *options: str) -> str:
+    """What `datong up` says when it does not come up."""
+    done = subprocess.run(
+        [*SOURCE, "up", "--data", DATA, *options],
         cwd=folder,
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        env=source_environment(),
+        capture_output=True,
         text=True,
+        timeout=60,
+        check=False,
     )
+    assert done.returncode == 1
+    return done.stderr
 
 
 def test_private_keys_are_readable_by_their_owner_only(mesh: Up) -> None:

@@ -46,7 +46,9 @@ async def gateway_bus(
 
 
 @asynccontextmanager
-async def department(server: NatsServer, pki: Pki, handle: Handle, nats_subject: str = SUBJECT) -> AsyncIterator[Client]:
+async def department(
+    server: NatsServer, pki: Pki, handle: Handle, nats_subject: str = SUBJECT
+) -> AsyncIterator[Client]:
     """The tax bureau's side, with nats-py; each message is handled in a task of its own."""
     client = Client()
     tasks = set()
@@ -60,6 +62,7 @@ async def department(server: NatsServer, pki: Pki, handle: Handle, nats_subject:
     try:
         await client.subscribe(nats_subject, queue="adapters", cb=take)
         await client.flush()
+        await client.flush()  # nats-py may write the first one's ping ahead of the subscription
         yield client
     finally:
         for task in tasks:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw
 from exchange.envelope import AnswerStatement, QueryStatement, statement_bytes
 from exchange.ledger import Ledger, LedgerError
 from exchange.moments import parse_rfc3339
-from exchange.reconcile import Finding, ReconciliationCounts, reconcile
+from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import Record, record_bytes
 from tests.exchange.log_kit import SERVICES, Attempt, Place, new_id, query_statement
 

@@ -336,12 +336,26 @@ def test_once_the_salt_is_erased_contents_cannot_be_compared_and_all_else_holds(
     assert failed(verify_receipt(erased, parties.keys(), answer_body=BODY)) == {"answer"}
 
 
-def test_a_certificate_that_no_check_needs_is_refused(receipt: bytes, parties: Parties) -> None:
+def test_a_certificate_that_no_check_needs_is_refused(receipt: bytes, parties: Parties, tmp_path: Path) -> None:
     outer = json.loads(receipt)
-    root = parties.ca.bundle.read_text()
-    for extra in (root, outer["certificates"][0]):
+    for extra in (DemoCA.create(tmp_path / "other").bundle.read_text(), outer["certificates"][0]):
         changed = canonical({**outer, "certificates": [*outer["certificates"], extra]}).encode()
         assert failed(verify_receipt(changed, parties.keys())) == {"certificates"}
+
+
+async def test_the_certificates_between_a_party_and_a_trust_anchor_are_in_the_receipt(
+    place: Place, parties: Parties
+) -> None:
+    """Here the authority itself is taken along; its certificate is used, as it would be below another one."""
+    await receipt_of(place, parties, one := exchange(parties))
+    async with place.reader() as reader:
+        entry, newest = await reader.entry(one.exchange_id), await reader.latest_checkpoint()
+        assert entry is not None
+        assert newest is not None
+        authority = x509.load_pem_x509_certificate(parties.ca.bundle.read_bytes())
+        receipt = await build_receipt(reader, entry, newest.note, intermediates=[authority])
+    assert len(json.loads(receipt)["certificates"]) == 4
+    assert not failed(verify_receipt(receipt, parties.keys()))
 
 
 async def test_a_refusal_verifies_as_far_as_it_goes(place: Place, parties: Parties) -> None:

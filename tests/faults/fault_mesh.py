@@ -21,11 +21,10 @@ from ca_auth import client_context
 from deploy.state import free_port
 from deploy.supervisor import Child, Program
 from deploy.trial_mesh import CALLER, ECHO, TrialMesh, bus_users, trial_mesh
-from exchange import LogReader, NoteSigner, create_engine, open_checkpoint, read_ledger
-from exchange.log_check import check_log
+from exchange import LogReader, NoteSigner, check_log, create_engine, open_checkpoint, read_ledger
 from registry import Operation, Service
 from tests.faults.department import pattern
-from tests.faults.oracle import LOG_REFUSED, Done, Evidence, Sent, contradictions
+from tests.faults.oracle import Done, Evidence, Sent, contradictions
 from tests.waiting import until
 
 SEED = int(os.environ.get("DATONG_FAULTS_SEED") or int.from_bytes(os.urandom(4), "big"))
@@ -50,9 +49,11 @@ class FaultMesh:
     log: LogReader
     http: httpx.AsyncClient
     dice: random.Random
+    urls: list[str]
+    """Of the gateways; empty while one is known to be down."""
     sent: list[Sent] = field(default_factory=list)
-    urls: list[str] = field(default_factory=list)
-    """Of the gateways that callers know."""
+    first: int = 0
+    """Number of the first request of this test."""
     _numbers: Any = field(default_factory=itertools.count)
 
     # -- callers
@@ -95,6 +96,10 @@ class FaultMesh:
         """Answers that callers hold."""
         return sum(sent.answered for sent in self.sent)
 
+    def told(self) -> set[tuple[int, str]]:
+        """Status and rule of every error that callers of this test were told."""
+        return {(sent.status, sent.rule) for sent in self.sent[self.first :] if sent.status and not sent.answered}
+
     async def more_answers(self, count: int) -> None:
         """Return when callers hold so many more answers than now."""
         goal = self.answers() + count
@@ -107,15 +112,17 @@ class FaultMesh:
 
         async def call(number: int, dice: random.Random) -> None:
             while not stop:
-                size = dice.choice((0, 10, 1000, 1000, 20_000)) if dice.random() < 0.97 else 600_000
                 url = self.urls[number % len(self.urls)]
+                if not url:
+                    await asyncio.sleep(0.02)
+                    continue
+                size = dice.choice((0, 10, 1000, 1000, 20_000)) if dice.random() < 0.97 else 600_000
                 if dice.random() < 0.5:
                     sent = await self.ask("GET", f"/bytes/{size}", url=url)
                 else:
                     sent = await self.ask(dice.choice(("POST", "PUT")), "/items", dice.randbytes(size), url=url)
                 if not sent.answered:
-                    # Refusals come at once: without a breath nothing else would run, and a gateway could not start.
-                    await asyncio.sleep(0.02 if sent.status else 0.25)
+                    await asyncio.sleep(0.02)  # refusals come at once; without a breath nothing else would run
 
         tasks = [asyncio.create_task(call(n, random.Random(self.dice.random()))) for n in range(callers)]
         try:
@@ -158,17 +165,29 @@ class FaultMesh:
                 continue
         return 0
 
+    async def kill(self, *children: Child) -> None:
+        """SIGKILL to processes and all that they started, at once."""
+        for child in children:
+            child.kill()
+        for child in children:
+            await child.wait()
+            self._is_down(child)
+
     async def kill_alone(self, child: Child) -> None:
         """SIGKILL to one process; what it started lives on as it can."""
         os.kill(child.pid, signal.SIGKILL)
         await child.wait()
+        self._is_down(child)
+
+    def _is_down(self, child: Child) -> None:
+        if child in self.trial.gateways:
+            self.urls[self.trial.gateways.index(child)] = ""
 
     async def start_again(self, child: Child) -> None:
         """Start a child that has ended, on the data it left."""
-        where = self.trial.gateways.index(child) if child in self.trial.gateways else -1
         await child.start()
-        if where >= 0:
-            self.urls[where] = child.ready_text()
+        if child in self.trial.gateways:
+            self.urls[self.trial.gateways.index(child)] = child.ready_text()
 
     async def start_bus(self) -> None:
         await self.trial.nats.start(bus_users())
@@ -242,7 +261,7 @@ async def fault_mesh(
 ) -> AsyncIterator[FaultMesh]:
     """Bring up a mesh in `folder`; the verdict is the test's to ask for."""
     work = folder / "department"
-    work.mkdir(exist_ok=True)
+    work.mkdir(parents=True)
     settings = {**SETTINGS, **settings}
     if registry_database:
         settings["DATONG_REGISTRY_DATABASE"] = registry_database
@@ -252,7 +271,12 @@ async def fault_mesh(
         trial = await parts.enter_async_context(trial_mesh(folder, registry_database=registry_database, gateways=0))
         operations = tuple(Operation.of(method, "/**") for method in ("GET", "POST", "PUT"))
         service = Service(
-            id=ECHO, title_zh="回声", title_en="Echo", operations=operations, timeout=DEADLINE, max_request_bytes=2 << 20
+            id=ECHO,
+            title_zh="回声",
+            title_en="Echo",
+            operations=operations,
+            timeout=DEADLINE,
+            max_request_bytes=2 << 20,
         )
         await trial.registry.add_service(service, by="test", why="test", replace=True)
         port = free_port("127.0.0.1")

@@ -7,7 +7,7 @@ Rules:
 2. Whoever holds an answer has a record `answered` with that exchange id and those sizes, and the ledger holds the same answer.
 3. Whoever was told an error has a record that says so; only when the log itself refused may there be none.
 4. What the department's system did for an unsafe operation it did once; that is on its adapter's ledger, and on the log as
-   `answered` or `unknown`: the log never says that nothing happened when something did.
+   `answered` or `unknown`: the log never says that nothing happened when something did. And nobody was told to try it again.
 5. Nothing stands on the log or in the ledger that nobody asked.
 """
 
@@ -83,6 +83,19 @@ class Evidence:
     ledger: Sequence[LedgerLine]
     done: Sequence[Done]
 
+    def outcome_of(self, sent: Sent) -> tuple[str, str]:
+        """Outcome and rule of the one record of a request."""
+        (found,) = (entry for entry in self.entries if _query(entry)["message_id"] == sent.message_id)
+        return found.outcome, found.rule
+
+    def ledger_of(self, sent: Sent) -> list[tuple[str, str]]:
+        """What the adapter's ledger says of a request: the kinds of its lines, and the errors in them."""
+        return [
+            (line.kind, "" if line.answer is UNSET else read_answer_statement(bytes(line.answer)).error)
+            for line in self.ledger
+            if read_query_statement(bytes(line.query)).message_id == sent.message_id
+        ]
+
 
 def contradictions(evidence: Evidence) -> list[str]:
     """What the witnesses disagree about, one sentence each; empty if all is well."""
@@ -134,6 +147,10 @@ def _department(evidence: Evidence) -> Iterable[str]:
             yield f"exchange {exchange_id} was executed and is {outcomes.get(exchange_id)} on the log"
         if exchange_id not in intents:
             yield f"exchange {exchange_id} was executed without an intent in the ledger"
+    messages = {one.message_id for one in evidence.done}
+    for sent in evidence.sent:
+        if not sent.safe and "retry-after" in sent.headers and sent.message_id in messages:
+            yield f"{sent.method} {sent.target} ({sent.message_id}) was executed, and its caller told to try again"
     for exchange_id in intents.keys() - outcomes.keys():
         yield f"exchange {exchange_id} has an intent in the ledger and no record"
     for entry in evidence.entries:

@@ -1,0 +1,337 @@
+"""The checks of a receipt, one after the other. `exchange.receipt` makes and verifies receipts; here is what is looked at.
+
+Rule: nothing is imported here but the standard library, `cryptography`, and modules that keep to this rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
+
+from exchange.certificate_path import UNREADABLE, CertificateError, check_path, names
+from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, TlogProof, decode_base64, open_checkpoint
+from exchange.merkle import ProofError, check_inclusion, hash_leaf
+from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PublicKey, SealError, check_seal
+
+FORMAT = "datong-receipt/1"
+KEYS_FORMAT = "datong-keys/1"
+_MAX_SIZE = 4 << 20
+_FIELDS = {"format", "record", "salt", "certificates", "tlog_proof"}
+_RECORD_FIELDS = {
+    *("answer", "answer_seal", "certificate_serial", "code", "duration_us", "ended_at", "id", "outcome", "query"),
+    *("query_seal", "rule", "source", "status", "v"),
+}
+_ALWAYS = _RECORD_FIELDS - {"answer", "answer_seal", "query_seal"}
+
+
+class ReceiptError(ValueError):
+    """What was given cannot be used at all: not a key list, or not a receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    """form, checkpoint, inclusion, record, caller, gateway, adapter, binding, request, answer."""
+    ok: bool
+    en: str
+    zh: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """What the caller sent, as it was forwarded: to be compared with the digest in the record."""
+
+    method: str
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Whom a verifier trusts: logs, and certificate authorities."""
+
+    logs: tuple[NoteVerifier, ...]
+    trust_anchors: tuple[x509.Certificate, ...]
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Keys:
+        """Parse a key list; raises ReceiptError."""
+        try:
+            content = json.loads(data)
+            if content["format"] != KEYS_FORMAT:
+                raise ValueError("another format")
+            logs = tuple([NoteVerifier.from_vkey(vkey) for vkey in content["logs"]])
+            bundles = [x509.load_pem_x509_certificates(pem.encode()) for pem in content["trust_anchors"]]
+        except (ValueError, TypeError, KeyError, AttributeError, *UNREADABLE) as error:
+            raise ReceiptError(f"not a key list ({KEYS_FORMAT}): {error}") from error
+        return cls(logs, tuple([certificate for bundle in bundles for certificate in bundle]))
+
+
+class _CheckError(Exception):
+    def __init__(self, en: str, zh: str) -> None:
+        super().__init__(en)
+        self.zh = zh
+
+
+def outcome_of_check(name: str, step: Callable[[], tuple[str, str]]) -> Check:
+    """Make one check; whatever goes wrong in it is its outcome."""
+    try:
+        en, zh = step()
+    except _CheckError as failure:
+        return Check(name, False, str(failure), failure.zh)
+    except NoteError as error:
+        return Check(name, False, str(error), f"检查点格式或签名无效：{error}")
+    except ProofError as error:
+        return Check(name, False, str(error), f"包含证明不成立：{error}")
+    except SealError as error:
+        return Check(name, False, str(error), f"签名无效：{error}")
+    except CertificateError as error:
+        return Check(name, False, str(error), error.zh)
+    except (KeyError, TypeError, AttributeError, ValueError, *UNREADABLE):
+        # Whoever made the record chose the types in it; this check cannot make sense of them.
+        return Check(name, False, "the record does not hold what this check needs", "记录缺少此项检查所需的内容")
+    return Check(name, True, en, zh)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReceipt:
+    """A receipt whose form is right, and nothing else of it known."""
+
+    leaf: bytes
+    record: dict[str, Any]
+    salt: bytes
+    certificates: tuple[x509.Certificate, ...]
+    proof: str
+
+    @classmethod
+    def parse(cls, data: bytes) -> ParsedReceipt:
+        if len(data) > _MAX_SIZE:
+            raise ReceiptError("it is too large")
+        content = _parse(data.removesuffix(b"\n"))
+        if content.keys() != _FIELDS or content["format"] != FORMAT:
+            raise ReceiptError(f"not of the form {FORMAT}")
+        texts = (content["record"], content["salt"], content["tlog_proof"], *content["certificates"])
+        if not all(isinstance(text, str) for text in texts):
+            raise ReceiptError("its members are not texts")
+        leaf = content["record"].encode()
+        try:
+            with warnings.catch_warnings():
+                # What is merely unusual in a certificate is for the checks to judge, not for a warning on the screen.
+                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in content["certificates"]]
+            salt = decode_base64(content["salt"])
+        except (ValueError, *UNREADABLE) as error:
+            raise ReceiptError(str(error)) from error
+        if [one.public_bytes(Encoding.PEM).decode() for one in certificates] != content["certificates"]:
+            raise ReceiptError("a certificate is not in canonical PEM")
+        return cls(leaf, _parse(leaf), salt, tuple(certificates), content["tlog_proof"])
+
+
+class Verification:
+    """The checks, in order. Each returns what it found, in English and Chinese, or raises."""
+
+    def __init__(self, receipt: ParsedReceipt, keys: Keys) -> None:
+        self._receipt = receipt
+        self._keys = keys
+        self._record = receipt.record
+        query, answer = self._record.get("query"), self._record.get("answer")
+        self._query: dict[str, Any] = query if isinstance(query, dict) else {}
+        self._answer: dict[str, Any] = answer if isinstance(answer, dict) else {}
+        self._certificates = {_fingerprint(one): one for one in receipt.certificates}
+        self._used: set[str] = set()
+        self._opened: Checkpoint | None = None
+
+    def checkpoint(self) -> tuple[str, str]:
+        """The checkpoint in the receipt is signed by a log on the list."""
+        proof = TlogProof.from_text(self._receipt.proof)
+        if proof.text != self._receipt.proof or proof.extra:
+            raise NoteError("the proof is not in canonical form")
+        self._opened = opened = open_checkpoint(proof.checkpoint, self._keys.logs)
+        return f"{opened.origin} signed {opened.size} entries", f"{opened.origin} 已签署 {opened.size} 条记录"
+
+    def inclusion(self) -> tuple[str, str]:
+        """The record is in that log."""
+        proof = TlogProof.from_text(self._receipt.proof)
+        if self._opened is None:
+            raise _CheckError("no checkpoint to compare with", "没有可比对的检查点")
+        leaf_hash = hash_leaf(self._receipt.leaf)
+        check_inclusion(leaf_hash, proof.index, self._opened.size, self._opened.root, proof.hashes)
+        return f"entry {proof.index} of the log", f"日志第 {proof.index} 条记录"
+
+    def record(self) -> tuple[str, str]:
+        """The record says nothing that contradicts itself or the statements in it."""
+        record, query, answer = self._record, self._query, self._answer
+        if not _ALWAYS <= record.keys() <= _RECORD_FIELDS or record["v"] != 1:
+            raise _CheckError("it is not a record of a kind known here", "不是已知格式的记录")
+        if ("answer" in record) != ("answer_seal" in record) or ("answer" in record and "query_seal" not in record):
+            raise _CheckError("a statement and its seal are not both there", "陈述与签名不成对")
+        if query and query.get("id") != record["id"]:
+            raise _CheckError("record and query name different exchanges", "记录与请求的交换编号不同")
+        if record["outcome"] not in ("answered", "refused", "failed", "unknown"):
+            raise _CheckError("its outcome is none of ours", "结果类型无效")
+        if record["outcome"] == "answered":
+            agrees = answer.get("status") == record["status"] and not answer.get("error") and not record["code"]
+            if not (answer and agrees):
+                raise _CheckError("it says answered, and the answer does not", "记录为已应答，但应答内容不符")
+        elif record["outcome"] == "refused" and "answer" in record:
+            raise _CheckError("it says refused, and holds an answer", "记录为已拒绝，却含有应答")
+        client, service = query.get("client") or "?", query.get("service") or "?"
+        outcome, purpose, grant = record["outcome"], query.get("purpose") or "-", query.get("grant") or "-"
+        return (
+            f"{client} asked {service} at {query.get('asked_at', '?')}, purpose {purpose}, grant {grant}: {outcome}",
+            f"{client} 于 {query.get('asked_at', '?')} 请求 {service}，用途 {purpose}，授权 {grant}：{outcome}",
+        )
+
+    def caller(self) -> tuple[str, str]:
+        """Whose certificate asked."""
+        fingerprint = self._query.get("certificate", "")
+        if not fingerprint:
+            if "query_seal" in self._record:
+                raise _CheckError("the query names no certificate", "请求未注明证书")
+            return "no certificate was accepted; nothing was carried", "没有被接受的证书，未转发"
+        if "query_seal" not in self._record and fingerprint not in self._certificates:
+            return "nothing was carried on the strength of its certificate", "未依据其证书转发任何内容"
+        certificate = self._certificate(fingerprint)
+        serial = self._record.get("certificate_serial", "")
+        if (serial or "query_seal" in self._record) and not _same_number(serial, certificate.serial_number):
+            raise _CheckError("the record names another serial number", "记录中的证书序列号不符")
+        if "query_seal" not in self._record:
+            self._used.add(fingerprint)
+            return f"it held {_subject(certificate)}; nothing was carried", f"所持证书 {_subject(certificate)}，未转发"
+        self._check_path(certificate, self._query.get("asked_at"))
+        if not names(certificate, self._query.get("client", "")):
+            raise _CheckError("the certificate may not speak for the client", "证书不能代表该调用方")
+        return f"{_subject(certificate)}, valid at the time", f"{_subject(certificate)}，当时有效"
+
+    def gateway(self) -> tuple[str, str]:
+        """Who vouches for the query."""
+        if "query_seal" not in self._record:
+            return "no seal is on record: refused, or cut off before it was carried", "没有签名：已拒绝，或在转发前中断"
+        certificate = self._certificate(self._query.get("gateway", ""))
+        self._check_path(certificate, self._query.get("asked_at"))
+        self._check_seal(certificate, QUERY_CONTEXT, self._record["query_seal"], self._query)
+        return f"{_subject(certificate)} sealed the query", f"{_subject(certificate)} 已对请求签名"
+
+    def adapter(self) -> tuple[str, str]:
+        """Who vouches for the answer."""
+        if "answer" not in self._record:
+            return "no answer is on record", "没有应答记录"
+        certificate = self._certificate(self._answer.get("adapter", ""))
+        self._check_path(certificate, self._answer.get("answered_at"))
+        owner = str(self._query.get("service", "")).rpartition("/")[0]
+        if not names(certificate, owner):
+            raise _CheckError("the certificate is not the service owner's", "证书不属于该服务的提供方")
+        self._check_seal(certificate, ANSWER_CONTEXT, self._record["answer_seal"], self._answer)
+        return f"{_subject(certificate)} sealed the answer", f"{_subject(certificate)} 已对应答签名"
+
+    def binding(self) -> tuple[str, str]:
+        """The answer is the answer to this query."""
+        if "answer" not in self._record:
+            return "no answer is on record", "没有应答记录"
+        if self._answer.get("id") != self._query.get("id"):
+            raise _CheckError("the answer belongs to another exchange", "应答属于另一次交换")
+        if self._answer.get("query_digest") != hashlib.sha256(canonical(self._query)).hexdigest():
+            raise _CheckError("the answer was given to another query", "应答针对的是另一个请求")
+        return "the answer names this query", "应答与本请求对应"
+
+    def certificates(self) -> tuple[str, str]:
+        """Nothing is in the receipt that no check relied on."""
+        if len(self._certificates) != len(self._receipt.certificates) or self._certificates.keys() - self._used:
+            raise _CheckError("a certificate was not needed by any check that succeeded", "含有未被任何检查使用的证书")
+        return f"{len(self._certificates)} certificates, each needed", f"{len(self._certificates)} 份证书，均被使用"
+
+    def request(self, sent: SentRequest) -> tuple[str, str]:
+        """What the holder says was asked is what was asked."""
+        block = b"".join([b"%b:%b\r\n" % pair for pair in sent.headers])
+        head = hashlib.sha256(b"%b %b\r\n%b" % (sent.method.encode(), sent.target, block)).digest()
+        digest = hashlib.sha256(self._salt() + head + hashlib.sha256(sent.body).digest()).hexdigest()
+        if digest != self._query.get("request_digest"):
+            raise _CheckError("it is not the request of the record", "与记录中的请求不符")
+        return "it is the request of the record", "与记录中的请求一致"
+
+    def answer(self, body: bytes) -> tuple[str, str]:
+        """What the holder says was answered is what was answered."""
+        digest = hashlib.sha256(self._salt() + body).hexdigest()
+        if digest != self._answer.get("body_digest") or len(body) != self._answer.get("body_size"):
+            raise _CheckError("it is not the answer of the record", "与记录中的应答不符")
+        return f"its {len(body)} bytes are the answer of the record", f"{len(body)} 字节，与记录中的应答一致"
+
+    def _salt(self) -> bytes:
+        if not self._receipt.salt:
+            raise _CheckError("the salt was erased: contents can no longer be compared", "盐值已删除，无法再比对内容")
+        return self._receipt.salt
+
+    def _certificate(self, fingerprint: str) -> x509.Certificate:
+        certificate = self._certificates.get(fingerprint)
+        if certificate is None:
+            raise _CheckError("the certificate it names is not in the receipt", "回执中缺少所注明的证书")
+        return certificate
+
+    def _check_path(self, certificate: x509.Certificate, at: object) -> None:
+        try:
+            moment = datetime.fromisoformat(str(at))
+            if moment.tzinfo is None:
+                raise ValueError("no offset")
+        except ValueError as error:
+            raise _CheckError("the time is not one", "时间格式不正确") from error
+        path = check_path(certificate, self._receipt.certificates, self._keys.trust_anchors, moment)
+        self._used |= {_fingerprint(one) for one in path}
+
+    def _check_seal(
+        self, certificate: x509.Certificate, context: bytes, seal: object, statement: dict[str, Any]
+    ) -> None:
+        key = certificate.public_key()
+        if not isinstance(key, PublicKey):
+            raise _CheckError("the certificate's key is of another kind", "证书密钥类型不受支持")
+        check_seal(key, context, decode_base64(str(seal)), canonical(statement))
+
+
+def _fingerprint(certificate: x509.Certificate) -> str:
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string()
+
+
+def _same_number(text: object, number: int) -> bool:
+    return isinstance(text, str) and text.lower().lstrip("0") == f"{number:x}"
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 for what stands in receipts and records: objects, lists, texts, booleans, integers below 2^53."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """Parse an object that is in canonical form; raises ReceiptError."""
+    try:
+        value = json.loads(data.decode(), parse_float=_refuse, parse_constant=_refuse, parse_int=_integer)
+        again = canonical(value)
+    except (ValueError, RecursionError) as error:
+        raise ReceiptError("it is not JSON of texts, booleans and integers") from error
+    if not isinstance(value, dict) or again != data:
+        raise ReceiptError("it is not a JSON object in canonical form")
+    return value
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is not an integer")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) >= 2**53:
+        raise ValueError("an integer is too large")
+    return int(text)

@@ -1,0 +1,51 @@
+"""Two gateways at one registry and one log: what one does holds for the other, and the end of one is not felt by the other."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.trial_mesh import CALLER, ECHO, FOR_EVER
+from tests.databases import PostgresServer
+from tests.faults.fault_mesh import fault_mesh
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_two_gateways_share_registry_and_log(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    urls = {}
+    if database == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        urls = {name: await server.create_database() for name in ("registry_database", "log_database")}
+    async with fault_mesh(tmp_path, gateways=2, **urls) as mesh:
+        first, second = mesh.trial.gateways
+        async with mesh.load():
+            await mesh.more_answers(mesh.dice.randrange(40, 80))
+            for end in (mesh.kill, mesh.kill_alone):
+                told = len(mesh.sent)
+                await end(first)
+                await mesh.more_answers(40)
+                lost = [sent for sent in mesh.sent[told:] if sent.lost]
+                assert len(lost) <= 10, "who had asked the first one"
+                await mesh.start_again(first)
+                await mesh.more_answers(20)
+        assert not mesh.told(), "the second answered all it was asked"
+        await mesh.verdict()
+
+        # A grant ended by one process is ended for all of them, in less than a second.
+        registry = mesh.trial.registry
+        (grant,) = await registry.grants(client=CALLER, service=ECHO)
+        url = second.ready_text()
+        assert (await mesh.ask("POST", "/granted", b"x", url=url)).answered
+        await registry.revoke(grant.id, by="test", why="test")
+        revoked = time.monotonic()
+        denied = await mesh.ask_until(lambda sent: not sent.answered, "POST", "/granted", b"x", url=url)
+        assert time.monotonic() - revoked < 1
+        assert (denied.status, denied.rule) == (403, "grant-revoked")
+        await registry.grant(client=CALLER, service=ECHO, purposes=["trial"], valid_to=FOR_EVER, by="test", why="test")
+        await mesh.verdict()

@@ -1,0 +1,182 @@
+"""`/v1/openapi.json`: a valid document that tells the whole truth, tried against the running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from deploy.trial_mesh import CALLER, STRANGER
+from gateway.audit import MAX_PAGE
+from tests.gateway.exchange_mesh import Mesh
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NEEDS_CERTIFICATE = {"/v1/exchanges", "/v1/exchanges/{exchange_id}", "/v1/exchanges/{exchange_id}/receipt"}
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+async def document(mesh: Mesh) -> dict[str, Any]:
+    response = await mesh.client(None).get("/v1/openapi.json")
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def operations(found: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, operation) for path, item in found["paths"].items() for method, operation in item.items()]
+
+
+async def test_the_document_is_valid_openapi_3_1(mesh: Mesh) -> None:
+    found = await document(mesh)
+    assert found["openapi"].startswith("3.1.")
+    assert [error.message for error in OpenAPIV31SpecValidator(found).iter_errors()] == []
+    mesh.keeps_our_secrets(await mesh.client(None).get("/v1/openapi.json"))
+
+
+async def test_it_says_who_needs_a_certificate(mesh: Mesh) -> None:
+    found = await document(mesh)
+    assert found["components"]["securitySchemes"]["clientCertificate"]["type"] == "mutualTLS"
+    protected = {path for path, _, operation in operations(found) if operation.get("security")}
+    assert protected == NEEDS_CERTIFICATE
+    for path, item in found["paths"].items():
+        answered = await mesh.client(None).get(path.replace("{exchange_id}", "x").replace("{code}", "conflict"))
+        assert answered.status_code == (401 if path in NEEDS_CERTIFICATE else 200)
+        if path in NEEDS_CERTIFICATE:
+            header = next(each for each in item["get"]["parameters"] if each["in"] == "header")
+            assert (header["name"], header["required"]) == ("X-Road-Client", False)
+
+
+async def test_every_operation_describes_its_errors_as_problems_with_examples(mesh: Mesh) -> None:
+    found = await document(mesh)
+    problem = found["components"]["schemas"]["Problem"]
+    assert set(problem["required"]) == {"type", "title", "status", "detail", "rule", "next", "source"}
+    for path, _, operation in operations(found):
+        assert operation["summary"], path
+        errors = {status: each for status, each in operation["responses"].items() if not status.startswith("2")}
+        if path in NEEDS_CERTIFICATE:
+            assert {"400", "401", "403", "503", "default"} <= errors.keys()
+        if path == "/readyz":
+            continue  # not a problem: the same answer, with what is missing
+        for status, each in errors.items():
+            content = each["content"]["application/problem+json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            for name, example in content["examples"].items():
+                value = example["value"]
+                assert set(problem["required"]) <= value.keys() <= set(problem["properties"])
+                assert status in ("default", str(value["status"]))
+                assert name == f"{value['rule']}-{'zh' if name.endswith('-zh') else 'en'}"
+    assert "422" not in json.dumps(found), "nothing here answers what the framework announces by itself"
+    assert "HTTPValidationError" not in found["components"]["schemas"]
+
+
+async def test_the_filters_are_described_with_examples_that_work(mesh: Mesh) -> None:
+    found = await document(mesh)
+    parameters = {
+        each["name"]: each for each in found["paths"]["/v1/exchanges"]["get"]["parameters"] if each["in"] == "query"
+    }
+    names = {"client", "owner", "service", "outcome", "rule", "since", "until", "cursor", "limit"}
+    assert parameters.keys() == names
+    assert all(not each["required"] for each in parameters.values())
+    assert parameters["limit"]["schema"]["maximum"] == MAX_PAGE
+    # In their own schema or, for older tools, beside it.
+    examples = {
+        name: (each["schema"].get("examples") or each.get("examples") or [None])[0] for name, each in parameters.items()
+    }
+    del examples["limit"]
+    assert all(examples.values())
+    assert (await mesh.client("auditor").get("/v1/exchanges", params=examples)).status_code == 200
+
+
+@contextmanager
+def caller(mesh: Mesh, party: str) -> Iterator[requests.Session]:
+    """The HTTP client that the generator of requests works with."""
+    certificate, key = mesh.trial.files(party)
+    with requests.Session() as session:
+        session.cert = (str(certificate), str(key))
+        session.verify = str(mesh.trial.trust_anchors)
+        session.trust_env = False
+        yield session
+
+
+async def test_no_request_made_from_the_document_or_against_it_breaks_the_gateway(mesh: Mesh) -> None:
+    """Bounded, and the same every time: no 5xx, and every answer is one that the document announces."""
+    known = (await mesh.ask()).record["id"]
+    await mesh.ask(party="stranger", client=STRANGER)
+    described = await document(mesh)
+    schema = schemathesis.openapi.from_dict(described)
+    statuses: dict[str, set[int]] = {path: set() for path in described["paths"]}
+    with caller(mesh, "auditor") as session:
+
+        def fuzz(path: str, mode: GenerationMode) -> None:
+            @settings(
+                max_examples=50,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                phases=[Phase.explicit, Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=schema[path]["GET"].as_strategy(generation_mode=mode), exists=st.booleans())
+            def one(case: schemathesis.Case[Any], exists: bool) -> None:
+                if exists and "exchange_id" in case.path_parameters:
+                    case.path_parameters["exchange_id"] = known
+                # Whom it names is tried elsewhere; here it must not keep every request from getting further.
+                case.headers.pop("X-Road-Client", None)
+                response = case.call(base_url=mesh.url, session=session, verify=session.verify, cert=session.cert)
+                statuses[path].add(response.status_code)
+                case.validate_response(response, checks=CHECKS)
+
+            one()
+
+        for path in described["paths"]:
+            await asyncio.to_thread(fuzz, path, GenerationMode.POSITIVE)
+        # The one operation whose parameters can be wrong by the document.
+        await asyncio.to_thread(fuzz, "/v1/exchanges", GenerationMode.NEGATIVE)
+    assert statuses["/v1/exchanges"] == {200, 400}
+    assert {200, 404} <= statuses["/v1/exchanges/{exchange_id}"] <= {200, 400, 404}
+    assert {200, 404} <= statuses["/v1/exchanges/{exchange_id}/receipt"] <= {200, 400, 404}
+
+
+async def test_no_query_string_can_be_made_into_a_failure(mesh: Mesh) -> None:
+    """Names that exist with any value, values that are right under any name, and bytes that are neither."""
+    await mesh.ask()
+    names = st.sampled_from(["client", "since", "until", "cursor", "limit", "rule", "outcome", "service", ""])
+    values = st.one_of(st.text(max_size=30), st.sampled_from([CALLER, "1", "9" * 18, "2026-11-23T08:00:00Z"]))
+    pairs = st.lists(st.tuples(names | st.text(max_size=8), values), max_size=3)
+    with caller(mesh, "auditor") as session:
+
+        @settings(
+            max_examples=300,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(
+            query=pairs.map(lambda each: urlencode(each, errors="surrogatepass")) | st.binary(max_size=40).map(quote)
+        )
+        def one(query: str) -> None:
+            response = session.get(f"{mesh.url}/v1/exchanges?{query}")
+            assert response.status_code in (200, 400), query
+            assert response.json().get("rule", "query-parameter") == "query-parameter"
+
+        await asyncio.to_thread(one)
