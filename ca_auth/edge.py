@@ -239,6 +239,14 @@ class EdgeProtocol(PeerCertificateProtocol):
         else:
             self._idle_until = self.loop.time() + self.limits.idle_seconds
 
+    def shutdown(self) -> None:
+        """As uvicorn's, for a server that stops; but it need not wait for an idle caller to agree to the end of TLS."""
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.get_write_buffer_size():
+            self._stop_listening()
+            self._close()
+        else:
+            super().shutdown()
+
     def _refuse(self, refusal: Refusal) -> None:
         if self._deaf:
             return

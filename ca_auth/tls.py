@@ -57,14 +57,24 @@ class _ServerObject(ssl.SSLObject):
 
     on_refused: Callable[[HandshakeRefusal], None]
 
+    _refused: ssl.SSLError | None = None
+
     def do_handshake(self) -> None:
+        if self._refused is not None:
+            raise self._refused
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
             type(self).on_refused(_refusal(error))
-            raise
+            if not isinstance(error, ssl.SSLCertVerificationError):
+                raise
+            # The alert tells the caller what is wrong with its certificate, and the event loop would drop it together
+            # with the connection. Asking for more makes it write first. A caller closes when it reads a fatal alert; one
+            # that does not is cut off by the handshake's deadline.
+            self._refused = error
+            raise ssl.SSLWantReadError from error
 
 
 def server_context(

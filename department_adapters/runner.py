@@ -18,7 +18,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -186,20 +185,23 @@ class Runner:
         for task in self._tasks:
             task.cancel()
         await self._leave(self._part_subscriptions)
-        with contextlib.suppress(nats.errors.Error, TimeoutError):
-            async with asyncio.timeout(LEAVE_SECONDS if self._client.is_connected else 0):
-                await self._discovery.stop()
+        await self._leave_bus(self._discovery.stop())
         for source in self._sources.values():
             await source.stop()
 
     async def _leave(self, subscriptions: list[Subscription]) -> None:
-        # The bus may be down: then nothing comes anyway, and nats-py would wait long for it to say that it heard.
-        with contextlib.suppress(nats.errors.Error, TimeoutError):
-            async with asyncio.timeout(LEAVE_SECONDS if self._client.is_connected else 0):
-                for subscription in subscriptions:
-                    await subscription.drain()  # type: ignore[no-untyped-call]  # of nats-py
-                await self._client.flush()
+        for subscription in subscriptions:
+            await self._leave_bus(subscription.drain())  # type: ignore[no-untyped-call]  # of nats-py
         subscriptions.clear()
+        await self._leave_bus(self._client.flush())
+
+    async def _leave_bus(self, farewell: Coroutine[Any, Any, None]) -> None:
+        """Do it if the bus is there to hear it: nats-py would wait long for a bus that is not."""
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS if self._client.is_connected else 0):
+                await farewell
+        except Exception as error:  # noqa: BLE001  # nats-py lets through whatever its closed transport raises
+            events.warning("adapter.left_without_a_word", cause=repr(error))
 
     def _taker(self, service: ServiceId) -> Callable[[Msg], Awaitable[None]]:
         # nats-py hands over one message of a subscription at a time: each becomes a task, so that one slow question
@@ -342,6 +344,10 @@ class Runner:
                 return pack(AnswerHead(sealed, seal, headers))
             # Of what was done it must not be said that it was not, or it would be done again.
             error = failure if statement.safe else AnswerTimeoutError(seconds=f"{head.budget_ms / 1000:g}")
+            counts = self._endpoints[ServiceId(statement.service)].counts
+            counts.errors += 1
+            counts.last_error = error.code
+            events.error("adapter.not_released", exchange=statement.id, code=error.code)
             return await self._release(statement, head, None, error, deadline)
         if len(body) <= INLINE_BODY:
             return pack(AnswerHead(sealed, seal, headers), body)

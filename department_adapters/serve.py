@@ -71,7 +71,7 @@ async def serve_adapter(
                     await _either(stop, closed)
                     await runner.stop()
                 finally:
-                    await client.close()
+                    await _close(client)
                 # A client that has given up does not come back; another one, from the start, does.
                 if not stop.is_set():
                     events.error("adapter.thrown_out", url=contract.bus.url)
@@ -162,7 +162,7 @@ async def _connect(contract: AdapterContract, uri: str, stop: asyncio.Event, clo
         if not connecting.done():
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
-            await client.close()
+            await _close(client)
             return None
         try:
             await connecting
@@ -173,3 +173,10 @@ async def _connect(contract: AdapterContract, uri: str, stop: asyncio.Event, clo
         else:
             return client
     return None
+
+
+async def _close(client: Client) -> None:
+    try:
+        await client.close()
+    except Exception as error:  # noqa: BLE001  # with the bus down, nats-py lets through what its closed transport raises
+        events.warning("adapter.left_without_a_word", cause=repr(error))

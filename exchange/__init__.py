@@ -94,6 +94,7 @@ from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import Record, read_record, record_bytes
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, Sealer, SealError, SealVerifier
 from exchange.settings import Settings
+from exchange.store import CorruptLogError
 from exchange.transport import Bus, NatsBus, connect_client, inbox_prefix
 
 __all__ = [
@@ -114,6 +115,7 @@ __all__ = [
     "Checkpoint",
     "ClientMismatchError",
     "ConflictError",
+    "CorruptLogError",
     "DamagedLogError",
     "Entropy",
     "EntryFilter",

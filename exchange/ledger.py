@@ -68,7 +68,7 @@ class Ledger:
         self._sync_timer: asyncio.TimerHandle | None = None
         newest = _segments(folder)[-1:]
         self._number = int(newest[0].stem) if newest else 1
-        self._fd, self._size = self._open_segment()
+        self._fd, self._size = self._open_segment(self._number)
 
     @classmethod
     async def open(cls, folder: Path) -> Ledger:
@@ -197,12 +197,14 @@ class Ledger:
 
     def _next_segment(self) -> None:
         os.fdatasync(self._fd)
+        # The old one is let go when the new one is there: on a full disk it may not be.
+        fd, size = self._open_segment(self._number + 1)
         os.close(self._fd)
-        self._number += 1
-        self._fd, self._size = self._open_segment()
+        self._number, self._fd, self._size = self._number + 1, fd, size
 
-    def _open_segment(self) -> tuple[int, int]:
-        path = self._folder / f"{self._number:08d}.jsonl"
+    def _open_segment(self, number: int) -> tuple[int, int]:
+        path = self._folder / f"{number:08d}.jsonl"
+        fd = -1
         try:
             fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
             size = os.fstat(fd).st_size
@@ -216,6 +218,8 @@ class Ledger:
             finally:
                 os.close(folder)
         except OSError as error:
+            if fd >= 0:
+                os.close(fd)
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
         return fd, whole
 

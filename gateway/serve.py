@@ -129,7 +129,6 @@ def _listen(host: str, port: int) -> socket.socket:
             f"{host}:{port} cannot be listened on: {error.strerror}. "
             "Choose with --port or DATONG_PORT, --host or DATONG_HOST; port 0 takes a free one."
         ) from error
-    listener.set_inheritable(True)
     return listener
 
 

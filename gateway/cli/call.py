@@ -134,6 +134,7 @@ def _path(service: str) -> str:
     path = service.removeprefix("/").removeprefix("r1/")
     identifier = path.partition("?")[0].split("/")
     try:
+        path.encode()
         service_id(from_wire("/".join(identifier[:5])))
     except ValueError as error:
         raise UnreachableError(
@@ -173,7 +174,7 @@ def _ask(
 ) -> tuple[httpx.Response, bytes]:
     """The answer and its body as it came: not unpacked, since the record's digest is over these bytes."""
     # Names and purposes may be Chinese: UTF-8, as the gateway reads them.
-    raw = [(name.encode(), value.encode()) for name, value in headers]
+    raw = [(os.fsencode(name), os.fsencode(value)) for name, value in headers]
     try:
         with http.stream(method, url, headers=raw, content=content or None) as answer:
             return answer, b"".join(answer.iter_raw())
@@ -227,8 +228,8 @@ def _keep_receipt(
     speakers = [pair for pair in headers if pair[0].lower() in ("x-road-client", "accept-language")]
     problem = f"{answer.status_code}: no exchange id"
     if exchange:
-        found, body = _ask(http, "GET", f"{url}/v1/exchanges/{exchange}/receipt", speakers, b"")
         try:
+            found, body = _ask(http, "GET", f"{url}/v1/exchanges/{exchange}/receipt", speakers, b"")
             content = json.loads(body)
             if found.status_code == 200 and content["format"] == RECEIPT_FORMAT:
                 if json.loads(content["record"])["id"] != exchange:
@@ -240,8 +241,10 @@ def _keep_receipt(
             problem = f"{found.status_code}: {content['detail']}"
         except OSError as error:
             problem = f"{target}: {error.strerror}"
+        except httpx.HTTPError as error:
+            problem = f"{exchange}: {error}"
         except (ValueError, TypeError, KeyError):
-            problem = f"{found.status_code}, {exchange}"
+            problem = f"{exchange}: {found.status_code}"
     typer.echo(f"datong call: no receipt was written 未写入回执 ({problem})", err=True)
     return False
 

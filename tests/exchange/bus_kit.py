@@ -86,8 +86,8 @@ async def scripted_server(pki: Pki, script: Script, certificate: str = "nats") -
         handlers.add(task)
         try:
             await script(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the streams of asyncio would complain of a task that was cancelled
         finally:
             handlers.discard(task)
             writer.close()

@@ -39,7 +39,7 @@ WITHIN = 30.0
 SETTINGS = {"DATONG_RECOVERY_GRACE": "0.2", "DATONG_CHECKPOINT_INTERVAL": "0.1"}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class FaultMesh:
     """The mesh, what was asked of it, and what is done to it."""
 
@@ -232,10 +232,12 @@ class FaultMesh:
             while await self.log.intents():
                 await asyncio.sleep(0.02)
         signer = NoteSigner.from_skey((self.trial.folder / "log.key").read_text())
-        remembered = (self.trial.folder / "log.key.signed").read_text()
         async with asyncio.timeout(WITHIN):
             while (summary := await check_log(self.log, [signer.verifier])).signed_size < summary.size:
                 await asyncio.sleep(0.02)
+        signed = self.trial.folder / "log.key.signed"
+        await until(signed.exists, WITHIN)
+        remembered = signed.read_text()
         await check_log(self.log, [signer.verifier], held=[open_checkpoint(remembered, [signer.verifier])])
         evidence = await self.evidence()
         assert len(evidence.entries) == summary.size

@@ -25,8 +25,9 @@ async def test_a_registry_server_that_is_gone_ends_all_permission_until_it_is_ba
     tmp_path: Path, postgres_server: PostgresServer
 ) -> None:
     url = await postgres_server.create_database()
-    settings = {"DATONG_REGISTRY_MAX_AGE": "0.6", "DATONG_REGISTRY_POLL": "0.1"}
-    async with fault_mesh(tmp_path, registry_database=url, **settings) as mesh:
+    async with fault_mesh(
+        tmp_path, registry_database=url, DATONG_REGISTRY_MAX_AGE="0.6", DATONG_REGISTRY_POLL="0.1"
+    ) as mesh:
         await without_the_registry(mesh, postgres_server.stop, postgres_server.start)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange import Ledger, LogUnavailableError, read_ledger
 from tests.ci import missing
 from tests.faults.fault_mesh import AT_ONCE, WITHIN, fault_mesh
 from tests.faults.oracle import LOG_REFUSED, Sent
@@ -32,23 +33,27 @@ class SmallDisk:
             while file.write(bytes(65536)):
                 pass
 
+    def fill_files(self) -> None:
+        """The last file that the disk can hold."""
+        self._ballast.touch()
+
     def free(self) -> None:
         self._ballast.unlink()
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """A file system of its own at `folder`."""
+def small_disk(folder: Path, megabytes: int, *, files: int = 0) -> Iterator[SmallDisk]:
+    """A file system of its own at `folder`; `files` is how many it can hold, if that is to be few."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
     folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes={files and files + 1}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         missing("the right to mount a small tmpfs")
     try:
         yield SmallDisk(folder)
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # lazily: a test that fails may leave files open
 
 
 def refused(sent: Sent) -> bool:
@@ -83,9 +88,9 @@ async def test_a_full_disk_under_the_adapters_ledger_keeps_its_department_untouc
                 await mesh.ask_until(refused, "GET", "/late")
                 disk.free()
                 await mesh.more_answers(40)
-            assert mesh.told() == {(503, LOG_REFUSED)}
+            # 504: done by the department, and its answer could not be noted.
+            assert mesh.told() <= {(503, LOG_REFUSED), (504, "deadline")}
 
-            # Done by the department, and its answer cannot be noted: then nobody may be told that nothing was done.
             async with mesh.held() as held:
                 disk.fill()
                 await mesh.ask_until(refused, "GET", "/full")
@@ -95,3 +100,36 @@ async def test_a_full_disk_under_the_adapters_ledger_keeps_its_department_untouc
             disk.free()
             evidence = await mesh.verdict()
             assert evidence.outcome_of(sent) == ("unknown", "deadline")
+
+
+async def test_a_disk_that_takes_no_more_files_refuses_the_next_segment_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger lets go of a full segment only when the next one is there, and writes into no file but its own."""
+    monkeypatch.setattr("exchange.ledger.SEGMENT_BYTES", 4000)
+    with small_disk(tmp_path / "disk", 4, files=3) as disk:
+        ledger = await Ledger.open(disk.folder)
+        disk.fill_files()
+        written = await until_refused(ledger)
+        with (tmp_path / "innocent").open(
+            "wb"
+        ):  # has the lowest number that is free: that of a file let go of too soon
+            for _ in range(3):
+                with pytest.raises(LogUnavailableError):
+                    await ledger.intend(b'"one too many"', b"")
+        disk.free()
+        await ledger.intend(b'"afterwards"', b"")
+        await ledger.close()
+        lines = [bytes(line.query) for line in read_ledger(disk.folder)]
+    assert lines == [*[b'"before"'] * written, b'"afterwards"']
+    assert (tmp_path / "innocent").read_bytes() == b""
+
+
+async def until_refused(ledger: Ledger) -> int:
+    """Append until the ledger takes no more; returns how many it took."""
+    for number in range(10_000):
+        try:
+            await ledger.intend(b'"before"', b"")
+        except LogUnavailableError:
+            return number
+    raise AssertionError("it was never refused")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.faults
 async def test_two_gateways_share_registry_and_log(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
-    urls = {}
+    urls: dict[str, str] = {}
     if database == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         urls = {name: await server.create_database() for name in ("registry_database", "log_database")}
