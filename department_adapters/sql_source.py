@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
+import asyncpg
 import msgspec
 from sqlalchemy import BigInteger, String, bindparam, event, text
 from sqlalchemy.engine import URL, make_url
@@ -34,6 +35,8 @@ from sqlalchemy.sql.elements import TextClause
 from department_adapters.source import SourceAnswer, SourceRequest
 from exchange import BackendError
 
+_DATABASE_ERRORS = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error)
+"""SQLAlchemy lets the drivers' own errors through when they come while rows are fetched."""
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")  # what fits into 64 bits, in ASCII digits
@@ -158,7 +161,7 @@ class SqlSource:
                     raise
                 # A kept connection was closed by the database, so all of them are renewed. Reading twice harms nobody.
                 rows = await self._rows(statement, values, limit)
-        except (SQLAlchemyError, OSError) as error:
+        except _DATABASE_ERRORS as error:
             raise BackendError from error
         if operation.result == "one":
             return _json(200, rows[0]) if rows else _problem(404, "There is no such record.")

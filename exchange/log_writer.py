@@ -108,8 +108,10 @@ class LogWriter:
             CorruptLogError: They do not agree.
             StoreError: The database does not answer.
         """
-        edge = await self._store.load()
+        # What was signed is read before the log: other writers may be at work, and what they sign later covers more.
         newest = await self._store.newest_checkpoint()
+        remembered = self._last_signed.read(self._signer)
+        edge = await self._store.load()
         if newest is not None:
             try:
                 stored = open_checkpoint(newest.note, [self._signer.verifier])
@@ -120,7 +122,6 @@ class LogWriter:
             if (stored.size, stored.root) != (newest.size, newest.root):
                 raise CorruptLogError("the newest stored checkpoint was changed")
             await self._covers(edge, stored)
-        remembered = self._last_signed.read(self._signer)
         if remembered is not None:
             await self._covers(edge, remembered)
             self._last_signed.size = remembered.size

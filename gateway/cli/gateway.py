@@ -8,11 +8,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from alembic.util import CommandError
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, SettingsError
+from pydantic_settings import SettingsError
 from sqlalchemy.exc import SQLAlchemyError
 
 from exchange import CorruptLogError, Language, MeshError, NoteSigner, Settings
 from gateway.cli import console_io as io
+from gateway.cli.settings import from_environment, from_folder, variable
 from gateway.serve import serve
 
 FILES = (
@@ -51,7 +52,7 @@ def gateway(
     except CommandError as error:
         _stop(_of_databases(error, speak), 1)  # its schema is of a newer version, say
     except CorruptLogError as error:
-        _stop(f"{_variable('log_database')}: {error}", 1)
+        _stop(f"{variable('log_database')}: {error}", 1)
     except (OSError, ValueError) as error:
         _stop(str(error), 1)
 
@@ -59,7 +60,7 @@ def gateway(
 def _settings(data: Path | None, options: dict[str, Any], speak: Language) -> Settings:
     try:
         given = {name: value for name, value in options.items() if value is not None}
-        return Settings(**(_of_folder(data) if data else {}) | _from_environment() | given)
+        return Settings(**(from_folder(data) if data else {}) | from_environment() | given)
     except SettingsError as error:
         _stop(str(error), 2)
     except ValidationError as error:
@@ -67,7 +68,7 @@ def _settings(data: Path | None, options: dict[str, Any], speak: Language) -> Se
         for each in error.errors(include_url=False):
             missing = missing or each["type"] == "missing"
             says = {"en": "is not set", "zh": "未设置"}[speak] if each["type"] == "missing" else each["msg"]
-            typer.echo(f"datong gateway: {_variable(str(each['loc'][0]))}: {says}", err=True)
+            typer.echo(f"datong gateway: {variable(str(each['loc'][0]))}: {says}", err=True)
         if missing:
             todo = {
                 "en": "Set it (docs/settings.md), or take everything from a folder of `datong up` with --data DIR.",
@@ -84,35 +85,14 @@ def _check_files(settings: Settings) -> None:
         try:
             content[name] = getattr(settings, name).read_bytes()
         except OSError as error:
-            _stop(f"{_variable(name)}: {getattr(settings, name)}: {error.strerror}", 2)
+            _stop(f"{variable(name)}: {getattr(settings, name)}: {error.strerror}", 2)
     try:
         NoteSigner.from_skey(content["log_key"].decode("ascii"))
     except ValueError:
         # Not the reason: it might quote the key.
-        _stop(f"{_variable('log_key')}: {settings.log_key} is not a note signer key (PRIVATE+KEY+name+id+key)", 2)
+        _stop(f"{variable('log_key')}: {settings.log_key} is not a note signer key (PRIVATE+KEY+name+id+key)", 2)
     if len(content["subject_key"]) < SUBJECT_KEY_BYTES:
-        _stop(f"{_variable('subject_key')}: {settings.subject_key} must hold {SUBJECT_KEY_BYTES} random bytes", 2)
-
-
-def _from_environment() -> dict[str, Any]:
-    """What DATONG_* sets, so that it wins over the folder's defaults."""
-    return {name: value for name, value in EnvSettingsSource(Settings)().items() if value is not None}
-
-
-def _of_folder(data: Path) -> dict[str, Any]:
-    pki = data / "pki"
-    return {
-        "trust_anchors": pki / "ca.pem",
-        "server_certificate": pki / "server.crt",
-        "server_key": pki / "server.key",
-        "gateway_certificate": pki / "gateway.crt",
-        "gateway_key": pki / "gateway.key",
-        "log_key": data / "log.key",
-        "subject_key": data / "subject.key",
-        "registry_database": f"sqlite:///{data / 'registry.db'}",
-        "keys_file": data / "keys.json",
-        "log_database": f"sqlite:///{data / 'log.db'}",
-    }
+        _stop(f"{variable('subject_key')}: {settings.subject_key} must hold {SUBJECT_KEY_BYTES} random bytes", 2)
 
 
 def _of_databases(cause: object, speak: Language) -> str:
@@ -120,10 +100,6 @@ def _of_databases(cause: object, speak: Language) -> str:
         "en": f"DATONG_REGISTRY_DATABASE or DATONG_LOG_DATABASE cannot be used: {cause}",
         "zh": f"DATONG_REGISTRY_DATABASE 或 DATONG_LOG_DATABASE 不可用：{cause}",
     }[speak]
-
-
-def _variable(name: str) -> str:
-    return f"DATONG_{name.upper()}"
 
 
 def _stop(problem: str, status: int) -> NoReturn:

@@ -21,6 +21,7 @@ async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 @pytest_asyncio.fixture(loop_scope="module")
 async def mesh(running_mesh: FaultMesh) -> FaultMesh:
     """The module's mesh, on which each test makes its own choices by chance. Each ends with its verdict."""
+    await running_mesh.whole()
     running_mesh.dice = random.Random(SEED)
     running_mesh.first = len(running_mesh.sent)
     return running_mesh

@@ -200,6 +200,12 @@ class FaultMesh:
             return {}
         return said
 
+    async def whole(self) -> None:
+        """Return when every gateway is ready and gets answers."""
+        for url in self.urls:
+            await self.ready(url=url)
+            await self.ask_until(lambda sent: sent.answered, "POST", "/last", b"x", url=url)
+
     async def ready(self, *, but: str = "", url: str = "") -> None:
         """Return when a gateway says that all its parts are ready, or that one is not."""
         async with asyncio.timeout(WITHIN):
@@ -225,9 +231,7 @@ class FaultMesh:
 
     async def verdict(self) -> Evidence:
         """Wait until the mesh is whole and every intent is settled, derive the log again, compare the witnesses."""
-        for url in self.urls:
-            await self.ready(url=url)
-            await self.ask_until(lambda sent: sent.answered, "POST", "/last", b"x", url=url)
+        await self.whole()
         async with asyncio.timeout(WITHIN):
             while await self.log.intents():
                 await asyncio.sleep(0.02)
@@ -259,9 +263,20 @@ class Held:
 
 @asynccontextmanager
 async def fault_mesh(
-    folder: Path, *, registry_database: str = "", log_database: str = "", gateways: int = 1, **settings: str
+    folder: Path,
+    *,
+    registry_database: str = "",
+    log_database: str = "",
+    gateways: int = 1,
+    deadline: float = DEADLINE,
+    **settings: str,
 ) -> AsyncIterator[FaultMesh]:
-    """Bring up a mesh in `folder`; the verdict is the test's to ask for."""
+    """Bring up a mesh in `folder`; the verdict is the test's to ask for.
+
+    Args:
+        deadline: Seconds that the gateways wait for the department.
+        settings: DATONG_* of the gateways.
+    """
     work = folder / "department"
     work.mkdir(parents=True)
     settings = {**SETTINGS, **settings}
@@ -277,7 +292,7 @@ async def fault_mesh(
             title_zh="回声",
             title_en="Echo",
             operations=operations,
-            timeout=DEADLINE,
+            timeout=deadline,
             max_request_bytes=2 << 20,
         )
         await trial.registry.add_service(service, by="test", why="test", replace=True)
@@ -307,6 +322,5 @@ async def fault_mesh(
             dice=random.Random(SEED),
             urls=[gateway.ready_text() for gateway in trial.gateways],
         )
-        for url in mesh.urls:
-            await mesh.ready(url=url)
+        await mesh.whole()
         yield mesh

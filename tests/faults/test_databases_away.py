@@ -17,7 +17,7 @@ pytestmark = pytest.mark.faults
 
 async def test_a_registry_file_that_is_gone_ends_all_permission_until_it_is_back(tmp_path: Path) -> None:
     file, away = tmp_path / "registry.db", tmp_path / "away.db"
-    async with fault_mesh(tmp_path, DATONG_REGISTRY_MAX_AGE="0.6", DATONG_REGISTRY_POLL="0.1") as mesh:
+    async with fault_mesh(tmp_path, deadline=6, DATONG_REGISTRY_MAX_AGE="1.5") as mesh:
         await without_the_registry(mesh, lambda: file.rename(away), lambda: away.rename(file))
 
 
@@ -25,9 +25,7 @@ async def test_a_registry_server_that_is_gone_ends_all_permission_until_it_is_ba
     tmp_path: Path, postgres_server: PostgresServer
 ) -> None:
     url = await postgres_server.create_database()
-    async with fault_mesh(
-        tmp_path, registry_database=url, DATONG_REGISTRY_MAX_AGE="0.6", DATONG_REGISTRY_POLL="0.1"
-    ) as mesh:
+    async with fault_mesh(tmp_path, registry_database=url, deadline=6, DATONG_REGISTRY_MAX_AGE="1.5") as mesh:
         await without_the_registry(mesh, postgres_server.stop, postgres_server.start)
 
 

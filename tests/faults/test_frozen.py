@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.fault_mesh import AT_ONCE, DEADLINE, FaultMesh
+from tests.faults.oracle import LOG_REFUSED
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="module")]
@@ -56,8 +59,24 @@ async def test_a_frozen_log_writer_releases_nothing_and_is_used_again_when_it_mo
             await mesh.ready(but="log")
             assert mesh.answers() - held <= 10, "what was acknowledged before the writer froze"
             refused = await mesh.ask("POST", "/refused", b"x")
-            assert (refused.status, refused.rule) == (503, "record-before-release")
+            assert (refused.status, refused.rule) == (503, LOG_REFUSED)
             assert refused.took < AT_ONCE
         await until(lambda: mesh.answers() > held + 20)
-    assert mesh.told() == {(503, "record-before-release")}
+    assert mesh.told() == {(503, LOG_REFUSED)}
     await mesh.verdict()
+
+
+async def test_an_answer_that_cannot_be_recorded_is_withheld_and_nobody_is_told_to_do_it_again(mesh: FaultMesh) -> None:
+    """Another program keeps the log's database locked, longer than the writer waits for it."""
+    async with mesh.held() as unsafe, mesh.held("GET") as safe:
+        with contextlib.closing(sqlite3.connect(mesh.trial.folder / "log.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            unsafe.release()
+            safe.release()
+            done, repeatable = await unsafe.answer, await safe.answer
+    assert mesh.told() == {(503, LOG_REFUSED)}
+    assert "retry-after" in repeatable.headers
+    assert "retry-after" not in done.headers
+    assert "before repeating an operation that changes something" in done.problem["next"]
+    evidence = await mesh.verdict()
+    assert evidence.outcome_of(done) == ("unknown", "intent-unsettled")

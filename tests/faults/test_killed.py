@@ -64,21 +64,6 @@ async def test_a_log_writer_killed_again_and_again_refuses_and_comes_back(mesh: 
     await mesh.verdict()
 
 
-async def test_an_answer_that_cannot_be_recorded_is_withheld_and_nobody_is_told_to_ask_again(mesh: FaultMesh) -> None:
-    async with mesh.held() as unsafe, mesh.held("GET") as safe:
-        os.kill(mesh.log_writer(mesh.gateway), signal.SIGKILL)
-        await mesh.ready(but="log")
-        unsafe.release()
-        safe.release()
-        done, repeatable = await unsafe.answer, await safe.answer
-        assert (done.status, done.rule) == (repeatable.status, repeatable.rule) == (503, LOG_REFUSED)
-    assert "retry-after" in repeatable.headers
-    assert "retry-after" not in done.headers, "it was done: to do it again would be to do it twice"
-    assert "record" in done.problem["next"]
-    evidence = await mesh.verdict()
-    assert evidence.outcome_of(done) == ("unknown", "intent-unsettled")
-
-
 async def test_an_adapter_killed_under_load_is_503_at_once_and_comes_back(mesh: FaultMesh) -> None:
     async with mesh.load():
         for _ in range(2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.faults
 async def test_two_gateways_share_registry_and_log(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
-    urls: dict[str, str] = {}
+    urls: dict[str, Any] = {}
     if database == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         urls = {name: await server.create_database() for name in ("registry_database", "log_database")}
