@@ -3,7 +3,8 @@
 Rules:
 1. TLS 1.2 or newer, forward secrecy and AEAD only; no renegotiation.
 2. The server asks for a client certificate and does not insist: without one the application can explain what is missing
-   (401), where an aborted handshake explains nothing. A certificate that does not verify ends the handshake.
+   (401), where an aborted handshake explains nothing. A certificate that does not verify ends the handshake, with the
+   alert that says why.
 3. Session tickets are on (a resumed handshake costs half), one per connection, ONLY because the application asks for
    every request whether the certificate is still good. A resumed session still delivers it. Tests hold both facts.
 """

@@ -5,8 +5,8 @@ Rules:
    environment are not used; the target of a question only ever extends the path.
 2. Bytes pass untouched both ways, compressed ones too.
 3. Connections are kept and bounded, so that a slow system is not drowned.
-4. Only a request that changes nothing is tried again: once, on a new connection, and only when the kept one turned out to
-   be closed. Any other request takes a connection that was in use a moment ago, or a new one, and if that one breaks, it
+4. Only a request that is declared to change nothing is tried again: once, on a new connection, and only when the kept one
+   turned out to be closed. Any other takes a connection that was in use a moment ago, or a new one, and if that breaks, it
    is said that nobody knows whether the system acted.
 """
 
@@ -22,7 +22,6 @@ from department_adapters.http_link import HttpLink, HttpLinkError
 from department_adapters.source import SourceAnswer, SourceRequest
 from exchange import AnswerTimeoutError, BackendError, Headers
 
-REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests say that their body is empty."""
 CONNECT_SECONDS = 3.0
@@ -88,20 +87,19 @@ class HttpSource:
     async def answer(self, request: SourceRequest) -> SourceAnswer:
         method, body = request.method, request.body
         head = self._head(request)
-        repeatable = method in REPEATABLE
         async with self._slots:
             self._busy += 1
             try:
-                link = self._kept(KEEP_SECONDS if repeatable else FRESH_SECONDS)
+                link = self._kept(KEEP_SECONDS if request.safe else FRESH_SECONDS)
                 if link is not None:
                     try:
                         return await self._ask(link, method, head, body)
                     except HttpLinkError:
-                        if link.answering or not repeatable:
+                        if link.answering or not request.safe:
                             raise
                 return await self._ask(await self._connect(), method, head, body)
             except HttpLinkError as error:
-                if repeatable:
+                if request.safe:
                     raise BackendError from error
                 raise AnswerTimeoutError(seconds=f"{request.timeout:g}") from error
             finally:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
@@ -24,18 +23,16 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.micro.service import ServiceConfig
 
+from department_adapters.answers import AnswerDesk, passed_on
 from department_adapters.discovery import Discovery, ServedEndpoint, ServiceCounts
 from department_adapters.parts import PartStore, Upload, part_count
 from department_adapters.questions import QuestionDesk, RefusedQuestionError
 from department_adapters.source import Source, SourceAnswer, SourceRequest, ask
 from exchange import (
-    ANSWER_CONTEXT,
     AnswerHead,
-    AnswerStatement,
     AnswerTimeoutError,
     BackendError,
     EnvelopeError,
-    Headers,
     LogUnavailableError,
     MeshError,
     OverloadedError,
@@ -46,34 +43,20 @@ from exchange import (
     QueryHead,
     QueryStatement,
     QuestionRefusedError,
-    Rfc3339,
-    Sealer,
     ServiceId,
     SubsystemId,
-    content_digest,
-    header_block,
     pack,
     read_query_statement,
     service_nats_subject,
-    statement_bytes,
     subject_token,
     unpack,
 )
 
 INLINE_BODY = 512 << 10
-MAX_HEAD = 128 << 10
-"""Bytes of an answer's headers: with an inline body beside them, a message stays within what the bus takes."""
 MAX_HELD = 512 << 20
 """Bytes of large bodies held at once."""
 LEAVE_SECONDS = 2.0
 QUEUE_GROUP = "adapters"
-
-NOT_PASSED_ON = frozenset(
-    b"transfer-encoding keep-alive proxy-authenticate proxy-authorization te trailer upgrade connection "
-    b"user-agent host content-length server expect x-road-id x-road-client x-road-service x-road-request-id "
-    b"x-road-request-hash x-road-error".split()
-)
-"""Headers of the department's system that are its own business, or that only the mesh may set."""
 
 events = structlog.get_logger("datong.adapter")
 
@@ -125,16 +108,14 @@ class Runner:
             service: ServedEndpoint(service, service_nats_subject(service), QUEUE_GROUP) for service in self._sources
         }
         self._ledger = ledger
-        self._fingerprint = fingerprint
         self._questions = QuestionDesk(gateways, max_request)
-        self._sealer = Sealer(key, ANSWER_CONTEXT)
+        self._answers = AnswerDesk(key, fingerprint)
         self._slots = asyncio.Semaphore(concurrency)
         self._limit = concurrency + queue
         self._in_progress = 0
         self._max_answer = max_answer
         self._parts = PartStore(max(MAX_HELD, max_request, max_answer))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._time_text = Rfc3339()
         self._subscriptions: list[Subscription] = []
         self._part_subscriptions: list[Subscription] = []
         self._discovery = Discovery(
@@ -271,7 +252,7 @@ class Runner:
         counts.last_error = QuestionRefusedError.code
         events.warning("adapter.refused", exchange=statement.id, reason=str(refusal))
         error = QuestionRefusedError()
-        sealed, seal = await self._seal(statement, head, error.status, [], b"", error.code)
+        sealed, seal = await self._answers.seal(statement, head, error.status, [], b"", error.code)
         return pack(AnswerHead(sealed, seal, []))
 
     async def _perform(
@@ -285,7 +266,9 @@ class Runner:
             if not statement.safe:
                 await self._ledger.intend(head.statement, head.seal)
             left = _left(deadline)
-            request = SourceRequest(statement.id, statement.method, head.target, head.headers, body, left)
+            request = SourceRequest(
+                statement.id, statement.method, head.target, head.headers, body, left, statement.safe
+            )
             try:
                 return self._passed_on(statement, await ask(self._sources[service], request))
             except MeshError:
@@ -311,18 +294,15 @@ class Runner:
             raise AnswerTimeoutError(seconds=f"{left:g}") from error
 
     def _passed_on(self, statement: QueryStatement, answer: SourceAnswer) -> SourceAnswer:
-        """What of a source's answer leaves the department; raises MeshError if it cannot."""
+        """What of a source's answer leaves the department; raises MeshError or ValueError if it cannot."""
         size = len(answer.body)
         if size > self._max_answer:
             raise PayloadTooLargeError(limit=self._max_answer)
         if not 200 <= answer.status <= 599:
-            raise BackendError from ValueError(f"the source answered with status {answer.status}")
+            raise ValueError(f"the source answered with status {answer.status}")
         if statement.safe and size > INLINE_BODY and not self._parts.has_room(size):
             raise OverloadedError
-        headers = _passed_on(answer.headers)
-        if sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD:
-            raise BackendError from ValueError("the source answered with too many headers")
-        return SourceAnswer(answer.status, headers, answer.body)
+        return SourceAnswer(answer.status, passed_on(answer.headers), answer.body)
 
     async def _release(
         self,
@@ -335,7 +315,7 @@ class Runner:
         """Seal, put on the ledger, and only then hand out."""
         headers, body = (answer.headers, answer.body) if answer else ([], b"")
         status = answer.status if answer else error.status if error else 0
-        sealed, seal = await self._seal(statement, head, status, headers, body, error.code if error else "")
+        sealed, seal = await self._answers.seal(statement, head, status, headers, body, error.code if error else "")
         try:
             await self._ledger.answered(head.statement, head.seal, sealed, seal)
         except LogUnavailableError as failure:
@@ -354,23 +334,6 @@ class Runner:
         self._parts.keep(statement.id, body, deadline - time.perf_counter())
         return pack(AnswerHead(sealed, seal, headers, parts=part_count(len(body)), inbox=self._inbox))
 
-    async def _seal(
-        self, statement: QueryStatement, head: QueryHead, status: int, headers: Headers, body: bytes, error: str
-    ) -> tuple[bytes, bytes]:
-        said = AnswerStatement(
-            adapter=self._fingerprint,
-            answered_at=self._time_text(time.time_ns() // 1_000_000),
-            body_digest=content_digest(head.salt, body),
-            body_size=len(body),
-            error=error,
-            headers_digest=content_digest(head.salt, header_block(headers)),
-            id=statement.id,
-            query_digest=hashlib.sha256(head.statement).hexdigest(),
-            status=status,
-        )
-        sealed = statement_bytes(said)
-        return sealed, await self._sealer.seal(sealed)
-
     # -- large bodies
 
     async def _await_parts(
@@ -385,6 +348,7 @@ class Runner:
         except RefusedQuestionError as refusal:
             return await self._refuse(counts, statement, head, refusal)
         if not self._parts.has_room(statement.request_size):
+            counts.answered += 1
             counts.errors += 1
             counts.last_error = OverloadedError.code
             return await self._release(statement, head, None, OverloadedError(), started + budget)
@@ -424,16 +388,3 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise AnswerTimeoutError(seconds="0")
     return left
-
-
-def _passed_on(headers: Headers) -> Headers:
-    """Without what belongs to the connection it came over, and what only the mesh may set; names in lower case."""
-    kept = []
-    named: set[bytes] = set()
-    for name, value in headers:
-        name = name.lower()
-        if name == b"connection":
-            named = {each.strip() for each in value.lower().split(b",")}
-        if name not in NOT_PASSED_ON and not name.startswith(b"datong-"):
-            kept.append((name, value))
-    return [pair for pair in kept if pair[0] not in named] if named else kept

@@ -24,6 +24,8 @@ class SourceRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     timeout: float
     """Seconds left until nobody waits any more."""
+    safe: bool = False
+    """Whether the operation changes nothing, so that it may be repeated. The registry says so, not the method."""
 
 
 class SourceAnswer(msgspec.Struct, frozen=True, gc=False):

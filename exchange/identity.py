@@ -66,7 +66,10 @@ def load_identity(certificate: Path, key: Path) -> SigningIdentity:
         public = sealing_key(cert)
     except IdentityError as error:
         raise IdentityError(f"{certificate}: {error}") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) or private.public_key() != public:
+    if (
+        not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey)
+        or private.public_key() != public
+    ):
         raise IdentityError(f"{key} is not the key of {certificate}")
     return SigningIdentity(private, cert, fingerprint_of(cert), _uri_of(cert, certificate))
 

@@ -17,14 +17,19 @@ class Settings(BaseSettings):
     trust_anchors: Path = Field(description="PEM bundle of accepted CAs for callers, adapters and the bus.")
     server_certificate: Path = Field(description="PEM chain of the HTTPS server certificate.")
     server_key: Path = Field(description="PEM key of the HTTPS server certificate.")
-    gateway_certificate: Path = Field(description="PEM certificate whose key seals requests; also its identity on the bus.")
+    gateway_certificate: Path = Field(
+        description="PEM certificate whose key seals requests; also its identity on the bus."
+    )
     gateway_key: Path = Field(description="PEM key of the gateway certificate.")
-    log_key: Path = Field(description="Note signer key (C2SP signed note, Ed25519) for checkpoints of the exchange log.")
+    log_key: Path = Field(
+        description="Note signer key (C2SP signed note, Ed25519) for checkpoints of the exchange log."
+    )
     subject_key: Path = Field(description="File of 32 random bytes: the key of the hash kept for Datong-Subject.")
 
     # Where things are.
     gateway_name: str = Field(
-        "", description="Name of this gateway process, unlike any other at the same log; default: its certificate's URI."
+        "",
+        description="Name of this gateway process, unlike any other at the same log; default: its certificate's URI.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8443, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
@@ -46,6 +51,8 @@ class Settings(BaseSettings):
     registry_poll: float = Field(0.25, gt=0, description="How often the registry is asked for changes.")
     registry_max_age: float = Field(30.0, gt=0, description="A registry not confirmed for so long refuses everything.")
     checkpoint_interval: float = Field(1.0, gt=0, description="A record is under a signed checkpoint within this time.")
-    recovery_grace: float = Field(5.0, ge=0, description="After its deadline plus this, an open intent becomes unknown.")
+    recovery_grace: float = Field(
+        5.0, ge=0, description="After its deadline plus this, an open intent becomes unknown."
+    )
     keys_file: Path | None = Field(None, description="Where the key list for `datong verify` is written at start.")
     ready_file: Path | None = Field(None, description="Written with the address when the gateway accepts requests.")

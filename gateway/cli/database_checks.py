@@ -28,6 +28,8 @@ from gateway.cli.findings import START, Finding, failed, ok, warning
 from registry import Registry, Snapshot
 
 ANSWER_SECONDS = 10.0
+CHECKPOINT_SECONDS = 60.0
+"""A record is under a checkpoint after one second; a minute leaves no doubt."""
 FORGOTTEN_MS = 600_000
 
 
@@ -82,38 +84,36 @@ async def _checkpoint(reader: LogReader, settings: Settings, size: int) -> Findi
         "请运行 datong audit check，并查明谁写入了数据库。",
     )
     signed = await reader.latest_checkpoint()
+    covered = signed.size if signed else 0
+    if covered > size:
+        return failed(
+            name,
+            f"it covers {covered} records, and only {size} are there",
+            f"检查点覆盖 {covered} 条记录，而日志只有 {size} 条",
+            *check,
+        )
+    uncovered = await reader.entry_at(covered) if covered < size else None
+    if uncovered is not None and time.time() - uncovered.at_ms / 1000 > CHECKPOINT_SECONDS:
+        return warning(
+            name, f"{size - covered} records are not under one", f"{size - covered} 条记录尚未被检查点覆盖", *START
+        )
     if signed is None:
-        if size:
-            return failed(name, "records, and no checkpoint over them", "有记录而没有检查点", *START)
-        return ok(name, "nothing is recorded yet", "尚无记录")
+        return ok(name, "none yet", "尚无检查点")
     try:
         key = NoteSigner.from_skey(settings.log_key.read_text(encoding="ascii")).verifier
         checkpoint = open_checkpoint(signed.note, [key])
     except OSError as error:
-        return failed(name, f"{settings.log_key}: {error.strerror}", f"{settings.log_key}：{error.strerror}", "", "")
+        why = error.strerror or "?"
+        return failed(
+            name,
+            f"{settings.log_key}: {why}",
+            f"{settings.log_key}：{why}",
+            "Check DATONG_LOG_KEY.",
+            "请检查 DATONG_LOG_KEY。",
+        )
     except (NoteError, ValueError) as error:
-        return failed(
-            name,
-            f"does not verify with {settings.log_key}: {error}",
-            f"用 {settings.log_key} 验证失败：{error}",
-            *check,
-        )
-    if checkpoint.size > size:
-        return failed(
-            name,
-            f"it covers {checkpoint.size} records, and only {size} are there",
-            f"检查点覆盖 {checkpoint.size} 条记录，而日志只有 {size} 条",
-            *check,
-        )
-    if checkpoint.size < size:
-        uncovered = await reader.entry_at(checkpoint.size)
-        if uncovered is not None and time.time() - uncovered.at_ms / 1000 > 60:
-            return warning(
-                name,
-                f"{size - checkpoint.size} records are not under one",
-                f"{size - checkpoint.size} 条记录尚未被检查点覆盖",
-                *START,
-            )
+        says = f"does not verify with {settings.log_key}: {error}", f"用 {settings.log_key} 验证失败：{error}"
+        return failed(name, *says, *check)
     return ok(
         name,
         f"signed by {checkpoint.origin}, over {checkpoint.size} records",

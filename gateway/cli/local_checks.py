@@ -205,7 +205,8 @@ def accepted(certificate_file: Path, key_file: Path | None, trust_anchors: Path)
         found = x509.load_pem_x509_certificates(certificate_file.read_bytes())
         authenticator = Authenticator(trust_anchors.read_bytes())
     except OSError as error:
-        yield failed(name, f"{error.filename}: {error.strerror}", f"{error.filename}：{error.strerror}", "", "")
+        says = f"{error.filename}: {error.strerror}", f"{error.filename}：{error.strerror}"
+        yield failed(name, *says, "Check --cert and --cacert.", "请检查 --cert 和 --cacert。")
         return
     except ValueError as error:
         yield failed(name, f"cannot be read: {error}", f"无法读取：{error}", "Give PEM files.", "请提供 PEM 文件。")

@@ -377,7 +377,8 @@ def test_a_slow_body_is_answered_408_and_closed(hasty: Edge) -> None:
         answer = caller.answer()
         assert caller.is_closed()
     assert (answer.status, answer.json()["rule"]) == (408, "body-deadline")
-    assert hasty.cut_short.get(timeout=TIMEOUT).rule == "body-deadline"  # told to the application, which has the request
+    # The application is told: it has the request, and puts the one attempt on the record.
+    assert hasty.cut_short.get(timeout=TIMEOUT).rule == "body-deadline"
     assert hasty.refused.empty()
 
 

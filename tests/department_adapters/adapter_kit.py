@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -210,9 +209,7 @@ class Gateway:
         )
         statement = msgspec.structs.replace(statement, **changes)
         sealed = statement_bytes(statement)
-        head = QueryHead(
-            sealed, await self._sealer.seal(sealed), salt, target, headers, int(timeout * 1000), parts
-        )
+        head = QueryHead(sealed, await self._sealer.seal(sealed), salt, target, headers, int(timeout * 1000), parts)
         return Question(statement, head, b"" if parts else body)
 
     async def send(self, question: Question, *, wait: float = 10.0, service: ServiceId = ENTERPRISES) -> Said:

@@ -134,11 +134,23 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "a base URL with a password": ("https://127", "https://u:canary@127", "services.enterprises.base_url: a base URL"),
     "a base URL that is none": ("https://127.0.0.1:8443/api", "127.0.0.1", "services.enterprises.base_url: a base URL"),
     "a base URL with a query": ("8443/api", "8443/api?x=1", "services.enterprises.base_url: a base URL"),
-    "a key of the other source": ("trust_anchors = \"own-ca.pem\"", 'database = "x"', "services.enterprises.database: is not"),
+    "a key of the other source": (
+        'trust_anchors = "own-ca.pem"',
+        'database = "x"',
+        "services.enterprises.database: is not",
+    ),
     "another database": ("sqlite:///civil.db", "mysql://u:canary@h/db", "services.residents.database: an adapter's"),
     "no database": ("sqlite:///civil.db", "civil.db", "services.residents.database: not a database URL"),
-    "an absent variable": ("sqlite:///civil.db", "${ABSENT_1}", "database: the environment variable ABSENT_1 is not set"),
-    "a broken reference": ("sqlite:///civil.db", "sqlite:///${A-B}", "database: a reference to the environment is ${NAME}"),
+    "an absent variable": (
+        "sqlite:///civil.db",
+        "${ABSENT_1}",
+        "database: the environment variable ABSENT_1 is not set",
+    ),
+    "a broken reference": (
+        "sqlite:///civil.db",
+        "sqlite:///${A-B}",
+        "database: a reference to the environment is ${NAME}",
+    ),
     "a path without a slash": ('path = "/res', 'path = "res', "services.residents.operations[0].path: "),
     "an unknown parameter": ("= :number", "= :nmber", "operations[0]: the query binds :nmber, which is no parameter"),
     "an unused parameter": ('["city"]', '["city", "x"]', "operations[0]: the parameter 'x' is not used in the query"),
@@ -182,6 +194,6 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="directory"):
         read_contract(tmp_path)
     file = tmp_path / "adapter.toml"
-    file.write_bytes("[adapter]\nname = \"税务\"".encode("gb18030"))
+    file.write_bytes('[adapter]\nname = "税务"'.encode("gb18030"))
     with pytest.raises(ContractError, match=r"adapter\.toml: not TOML"):
         read_contract(file)

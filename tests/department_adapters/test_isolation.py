@@ -8,11 +8,11 @@ import pytest
 import structlog
 from nats.aio.msg import Msg
 
+from ca_auth import identity_uri
 from deploy.demo.identities import CIVIL_SUBSYSTEM, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
 from deploy.nats import NatsServer
-from exchange import ServiceId, inbox_prefix, instance_nats_subjects, pack, service_nats_subject
 from exchange import AnswerHead as AnswerHead
-from ca_auth import identity_uri
+from exchange import ServiceId, inbox_prefix, instance_nats_subjects, pack, service_nats_subject
 from tests.conftest import Pki
 from tests.department_adapters.adapter_kit import (
     ENTERPRISES,

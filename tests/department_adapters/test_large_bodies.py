@@ -58,9 +58,7 @@ def part(question: Question, number: int, body: bytes) -> bytes:
     return pack(PartHead(question.statement.id, number, False), data)
 
 
-@pytest.mark.parametrize(
-    "size", [(512 << 10), (512 << 10) + 1, 3 * PART_SIZE, 3 * PART_SIZE + 1, 13_000_000], ids=str
-)
+@pytest.mark.parametrize("size", [(512 << 10), (512 << 10) + 1, 3 * PART_SIZE, 3 * PART_SIZE + 1, 13_000_000], ids=str)
 async def test_a_body_of_any_size_arrives_whole_both_ways(
     nats_server: NatsServer, pki: Pki, carrier: Carrier, ledger: FullDisk, size: int
 ) -> None:
@@ -162,8 +160,8 @@ async def test_a_part_with_a_number_that_is_none_is_not_taken(
         for head in (PartHead(question.statement.id, number, False), PartHead(question.statement.id, number, True)):
             with pytest.raises(nats.errors.TimeoutError):
                 await gateway.client.request(inbox, pack(head, b"x"), timeout=0.05)
+        large = pack(PartHead(question.statement.id, 0, False), bytes(PART_SIZE + 1))
         with pytest.raises(nats.errors.TimeoutError):  # nor is one that is larger than a part
-            large = pack(PartHead(question.statement.id, 0, False), bytes(PART_SIZE + 1))
             await gateway.client.request(inbox, large, timeout=0.05)
         assert not next(iter(runner._parts._uploads.values())).parts
 
@@ -242,8 +240,8 @@ async def test_a_large_answer_is_given_once_each_part_and_then_forgotten(
             pieces[number] = (await gateway.client.request(said.head.inbox, message, timeout=5)).data
         assert b"".join(pieces[number] for number in range(4)) == body
         assert runner._parts._held == 0
+        message = pack(PartHead(question.statement.id, 0, True))
         with pytest.raises(nats.errors.TimeoutError):
-            message = pack(PartHead(question.statement.id, 0, True))
             await gateway.client.request(said.head.inbox, message, timeout=0.05)
 
 

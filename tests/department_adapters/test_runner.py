@@ -176,9 +176,7 @@ async def test_another_departments_key_does_not_make_a_gateway(
         assert source.asked == []
 
 
-async def test_a_question_counts_once(
-    nats_server: NatsServer, pki: Pki, gateway: Gateway, ledger: FullDisk
-) -> None:
+async def test_a_question_counts_once(nats_server: NatsServer, pki: Pki, gateway: Gateway, ledger: FullDisk) -> None:
     source = echo()
     async with adapter_on(nats_server, pki, {"enterprises": source}, ledger):
         question = await gateway.question("POST", body=b"pay")
@@ -282,9 +280,7 @@ async def test_no_more_than_the_limit_reach_the_source_and_no_more_than_the_queu
     nats_server: NatsServer, pki: Pki, gateway: Gateway, ledger: FullDisk, ledger_folder: Path
 ) -> None:
     gate = Gate()
-    async with adapter_on(
-        nats_server, pki, {"enterprises": gate.source}, ledger, concurrency=4, queue=6
-    ) as runner:
+    async with adapter_on(nats_server, pki, {"enterprises": gate.source}, ledger, concurrency=4, queue=6) as runner:
         counts = runner.counts()[ENTERPRISES]
         accepted = [asyncio.create_task(gateway.ask()) for _ in range(10)]
         await until(lambda: counts.in_progress == 10)
@@ -499,10 +495,12 @@ async def test_an_unsafe_question_is_on_disk_before_the_source_is_asked(
 async def test_whether_an_operation_is_safe_is_the_gateways_word_not_the_methods(
     nats_server: NatsServer, pki: Pki, gateway: Gateway, ledger: FullDisk, ledger_folder: Path
 ) -> None:
-    async with adapter_on(nats_server, pki, {"enterprises": echo()}, ledger):
+    source = echo()
+    async with adapter_on(nats_server, pki, {"enterprises": source}, ledger):
         await gateway.ask("GET", safe=False)
         await gateway.ask("POST", safe=True)
     assert kinds(ledger_folder) == ["intent", "answer", "answer"]
+    assert [(request.method, request.safe) for request in source.asked] == [("GET", False), ("POST", True)]
 
 
 @pytest.mark.faults
@@ -674,9 +672,7 @@ async def test_a_source_that_never_ends_does_not_hold_up_the_end(
 
 
 @pytest.mark.faults
-async def test_an_adapter_stops_while_the_bus_is_down(
-    nats_server: NatsServer, pki: Pki, ledger: FullDisk
-) -> None:
+async def test_an_adapter_stops_while_the_bus_is_down(nats_server: NatsServer, pki: Pki, ledger: FullDisk) -> None:
     source = echo()
     async with asyncio.timeout(5):
         async with adapter_on(nats_server, pki, {"enterprises": source}, ledger):

@@ -285,8 +285,7 @@ async def test_a_function_that_writes_is_stopped_by_the_transaction(postgres_url
     await execute(
         postgres_url,
         "CREATE TABLE people (id integer)",
-        "CREATE FUNCTION sneak() RETURNS integer LANGUAGE sql VOLATILE AS"
-        " 'INSERT INTO people VALUES (1) RETURNING id'",
+        "CREATE FUNCTION sneak() RETURNS integer LANGUAGE sql VOLATILE AS 'INSERT INTO people VALUES (1) RETURNING id'",
         "CREATE FUNCTION unlock() RETURNS text LANGUAGE sql VOLATILE AS"
         " $$SELECT set_config('transaction_read_only', 'off', false)$$",
     )
@@ -321,7 +320,9 @@ async def test_a_slow_query_ends_at_the_deadline_in_the_database_too(people: str
             for outcome in await asyncio.gather(*asked, return_exceptions=True):
                 assert isinstance(outcome, AnswerTimeoutError)
             # The connections are there again.
-            assert [one.status for one in await asyncio.gather(*[get(source, "/people/1") for _ in range(4)])] == [200] * 4
+            assert [one.status for one in await asyncio.gather(*[get(source, "/people/1") for _ in range(4)])] == [
+                200
+            ] * 4
         if people.startswith("postgresql"):
             watcher = await asyncpg.connect(people)
             running_now = -1
@@ -393,7 +394,8 @@ async def test_parameters_that_are_wrong_are_400_and_say_why(people: str, target
 
 
 @pytest.mark.parametrize(
-    "target", ["", "/", "/nothing", "/people/", "/people/1/", "/people/1/2", "//people", "/People", "/people;x", "/peopl%65"]
+    "target",
+    ["", "/", "/nothing", "/people/", "/people/1/", "/people/1/2", "//people", "/People", "/people;x", "/peopl%65"],
 )
 async def test_what_is_not_declared_is_404(people: str, target: str) -> None:
     async with running(people) as source:
@@ -454,7 +456,9 @@ async def test_a_database_that_is_absent_is_a_failure_of_the_backend(tmp_path: P
 
 async def test_a_database_that_comes_back_is_found_again(postgres_server: PostgresServer) -> None:
     url = await postgres_server.create_database()
-    await execute(url, "CREATE TABLE people (id integer, name text, city text)", "INSERT INTO people VALUES (1, 'a', 'b')")
+    await execute(
+        url, "CREATE TABLE people (id integer, name text, city text)", "INSERT INTO people VALUES (1, 'a', 'b')"
+    )
     async with running(url, BY_ID, connections=3) as source:
         await asyncio.gather(*[get(source, "/people/1") for _ in range(3)])
         # All of its kept connections are cut, as by a restart or a firewall; the next question is answered all the same.
@@ -532,9 +536,17 @@ def test_colons_that_are_no_parameters_are_written_with_a_backslash() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "text", "mysql://user:secret@host/db", "sqlite://", "sqlite:///:memory:", "postgresql://user:secret@host", "x://:secret@"],
+    [
+        "",
+        "text",
+        "mysql://user:secret@host/db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql://user:secret@host",
+        "x://:secret@",
+    ],
 )
 def test_what_is_no_database_is_refused_and_its_password_not_told(url: str) -> None:
-    with pytest.raises(ValueError, match=".") as raised:
+    with pytest.raises(ValueError, match="database") as raised:
         SqlSource(url, [BY_ID])
     assert "secret" not in str(raised.value)

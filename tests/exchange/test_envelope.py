@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from exchange import (
 )
 from exchange.envelope import MAX_STATEMENT, check_headers
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 """All of Unicode but lone surrogates, which no UTF-8 can hold."""
 COUNT = st.integers(0, 2**53 - 1)
 KIND = {str: TEXT, bool: st.booleans()}
@@ -43,18 +44,14 @@ def statements(kind: type[Any]) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{each.name: KIND.get(each.type, COUNT) for each in fields})
 
 
-QUERY = QueryStatement(
-    **{
-        each.name: {str: "证", bool: True}.get(each.type, 7)  # type: ignore[call-overload]
-        for each in msgspec.structs.fields(QueryStatement)
-    }
-)
-ANSWER = AnswerStatement(
-    **{
-        each.name: {str: "答", bool: True}.get(each.type, 200)  # type: ignore[call-overload]
-        for each in msgspec.structs.fields(AnswerStatement)
-    }
-)
+def filled(kind: type[Any], text: str, number: int) -> Any:
+    """A statement with something in every field."""
+    values: dict[type[Any], object] = {str: text, bool: True}
+    return kind(**{each.name: values.get(each.type, number) for each in msgspec.structs.fields(kind)})
+
+
+QUERY: QueryStatement = filled(QueryStatement, "证", 7)
+ANSWER: AnswerStatement = filled(AnswerStatement, "答", 200)
 READERS: dict[str, tuple[Any, Callable[[bytes], Any]]] = {
     "query": (QUERY, read_query_statement),
     "answer": (ANSWER, read_answer_statement),
@@ -122,9 +119,11 @@ def test_only_the_canonical_bytes_are_read(which: str) -> None:
     }
     for how, changed in hostile.items():
         assert changed != data, how
-        with pytest.raises(EnvelopeError):
+        try:
             read(changed)
-            pytest.fail(f"read with {how}")
+        except EnvelopeError:
+            continue
+        pytest.fail(f"read with {how}")
     assert read(data) == statement
 
 
@@ -142,9 +141,13 @@ HEADS = st.one_of(
 )
 
 
+def _unpack(kind: type[Any], message: bytes) -> tuple[Any, bytes]:
+    return unpack(kind, message)
+
+
 @given(head=HEADS, body=st.binary(max_size=200))
 def test_what_is_packed_is_unpacked(head: QueryHead | AnswerHead | PartHead, body: bytes) -> None:
-    assert unpack(type(head), pack(head, body)) == (head, body)
+    assert _unpack(type(head), pack(head, body)) == (head, body)
 
 
 @given(head=HEADS, body=st.binary(max_size=20), data=st.data())
@@ -154,20 +157,16 @@ def test_a_message_cut_anywhere_in_its_head_is_refused(
     message = pack(head, body)
     cut = data.draw(st.integers(0, len(message) - len(body) - 1))
     with pytest.raises(EnvelopeError):
-        unpack(type(head), message[:cut])
+        _unpack(type(head), message[:cut])
 
 
 @given(kind=st.sampled_from([QueryHead, AnswerHead, PartHead]), message=st.binary(max_size=300))
 def test_any_bytes_are_a_message_or_an_envelope_error(kind: type[Any], message: bytes) -> None:
-    try:
+    with suppress(EnvelopeError):
         unpack(kind, message)
-    except EnvelopeError:
-        pass
     framed = struct.pack(">I", len(message)) + message
-    try:
+    with suppress(EnvelopeError):
         unpack(kind, framed)
-    except EnvelopeError:
-        pass
 
 
 @given(head=HEADS, data=st.data())
@@ -176,10 +175,8 @@ def test_a_message_with_one_byte_changed_is_a_message_or_an_envelope_error(
 ) -> None:
     message = bytearray(pack(head, b"body"))
     message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        unpack(type(head), bytes(message))
-    except EnvelopeError:
-        pass
+    with suppress(EnvelopeError):
+        _unpack(type(head), bytes(message))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from exchange import Entropy, Rfc3339, parse_rfc3339, uuid7
 
+DAY = 86_400_000
 YEAR_9999 = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000)
 
 
@@ -25,7 +26,7 @@ def test_a_formatted_instant_is_read_back(moments: list[int]) -> None:
 
 
 @given(
-    moment=st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30)),
+    moment=st.integers(DAY, YEAR_9999 - 2 * DAY).map(lambda unix_ms: datetime.fromtimestamp(unix_ms / 1000, UTC)),
     offset=st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes))),
 )
 def test_an_instant_with_any_offset_is_the_same_instant(moment: datetime, offset: timezone) -> None:
@@ -70,7 +71,7 @@ def test_the_ends_of_the_calendar_are_read(text: str, unix_ms: int) -> None:
     ],
 )
 def test_anything_else_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"RFC 3339|must be in|isoformat|out of range|strictly between"):
         parse_rfc3339(text)
 
 

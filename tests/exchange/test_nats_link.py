@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ class Ear:
 
     def hear(self, data: bytes, *cuts: int) -> None:
         edges = [0, *sorted(cuts), len(data)]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             if start < end:
                 self.link.data_received(data[start:end])
 
@@ -203,10 +204,9 @@ async def test_a_server_that_stays_silent_is_dropped_after_two_pings(pki: Pki) -
         while await reader.readuntil(b"PING\r\n"):
             pings += 1
 
-    async with scripted_server(pki, greet_and_fall_silent) as url:
-        async with gateway_bus(url, pki, ping_seconds=0.02) as bus:
-            await until(lambda: not bus.connected)
-            assert pings == 2
+    async with scripted_server(pki, greet_and_fall_silent) as url, gateway_bus(url, pki, ping_seconds=0.02) as bus:
+        await until(lambda: not bus.connected)
+        assert pings == 2
 
 
 async def test_a_server_that_answers_pings_is_kept(pki: Pki) -> None:

@@ -20,12 +20,11 @@ from exchange import (
     BusUnavailableError,
     NatsBus,
     OverloadedError,
-    bus_tls,
+    ServiceId,
     connect_client,
     inbox_prefix,
     service_nats_subject,
 )
-from exchange import ServiceId as ServiceId
 from exchange.nats_link import MAX_BUFFERED
 from exchange.transport import MAX_PAYLOAD, BusLostError, NoRespondersError
 from tests.conftest import Pki, bus_users
@@ -133,7 +132,7 @@ async def test_while_the_bus_cannot_take_more_requests_are_refused_at_once(nats_
     async with gateway_bus(nats_server.url, pki) as bus, department(nats_server, pki, say_nothing):
         os.kill(nats_server.pid, signal.SIGSTOP)
         try:
-            requests = []
+            requests: list[asyncio.Task[bytes]] = []
             while bus._link is not None and bus._link.writable and len(requests) < 2 * MAX_BUFFERED // MAX_PAYLOAD:
                 requests.append(asyncio.create_task(bus.request(SUBJECT, bytes(MAX_PAYLOAD), 60)))
                 await asyncio.sleep(0)
@@ -252,9 +251,8 @@ async def test_a_server_with_a_certificate_of_another_name_is_not_spoken_to(pki:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         greeted.append(await reader.read(100))
 
-    async with scripted_server(pki, greet, certificate="tax") as url:
-        async with gateway_bus(f"{url},{nats_server.url}", pki):
-            pass
+    async with scripted_server(pki, greet, certificate="tax") as url, gateway_bus(f"{url},{nats_server.url}", pki):
+        pass
     assert not any(greeted)
 
 
@@ -395,4 +393,3 @@ def test_a_service_has_a_subject_of_its_own() -> None:
 
 def test_inboxes_of_two_identities_are_apart() -> None:
     assert inbox_prefix("datong:a") != inbox_prefix("datong:b")
-    assert bus_tls  # the doorway gives all that a bus needs

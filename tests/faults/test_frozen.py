@@ -79,4 +79,5 @@ async def test_an_answer_that_cannot_be_recorded_is_withheld_and_nobody_is_told_
     assert "retry-after" not in done.headers
     assert "before repeating an operation that changes something" in done.problem["next"]
     evidence = await mesh.verdict()
-    assert evidence.outcome_of(done) == ("unknown", "intent-unsettled")
+    # A writer that got the lock after all has recorded an answer that nobody was given.
+    assert evidence.outcome_of(done) in (("unknown", "intent-unsettled"), ("answered", ""))
