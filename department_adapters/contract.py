@@ -20,7 +20,8 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from department_adapters.http_source import HttpSource
-from department_adapters.sql_source import SqlOperation, database_url
+from department_adapters.sql_database import database_url
+from department_adapters.sql_source import SqlOperation
 from exchange import SubsystemId, service_id, subsystem_id
 
 # The grammar of semver.org, as far as service discovery insists on it.

@@ -103,13 +103,74 @@ class ReadOnlyDatabase:
     async def _from_sqlite(self, query: TextClause, values: Mapping[str, object], limit: int) -> list[Row]:
         # Cancelled in the middle, the connection would be closed, and that would wait for its thread to come to the end of
         # the query. So the query is a task of its own, which is stopped, not cancelled.
-        stop = [False]
-        task = asyncio.create_task(self._stoppable(query, values, limit, stop))
+        brakes: list[_Brake] = []
+        task = asyncio.create_task(self._with_brake(query, values, limit, brakes))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if stop[0:] == [False] and not self._running(stop):
-                task.cancel()
-            stop[0] = True
+            if brakes:
+                brakes[0].pulled = True
+            else:
+                task.cancel()  # it has no connection yet
             await asyncio.gather(task, return_exceptions=True)
             raise
+
+    async def _with_brake(
+        self, query: TextClause, values: Mapping[str, object], limit: int, brakes: list[_Brake]
+    ) -> list[Row]:
+        assert self._engine is not None, "start() comes first"
+        async with self._engine.connect() as connection:
+            brake: _Brake = (await connection.get_raw_connection()).info["brake"]
+            brake.pulled = False
+            brakes.append(brake)
+            async with connection.stream(query, values) as result:
+                return [dict(row) for row in await result.mappings().fetchmany(limit)]
+
+
+class _Brake:
+    """Of one connection to SQLite: pulled, the query that runs there ends with an error."""
+
+    pulled = False
+
+    def __call__(self) -> bool:
+        return self.pulled
+
+
+def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,  # an error is logged, the person asked about is not
+        execution_options={"postgresql_readonly": True},
+        connect_args={
+            "server_settings": {
+                "application_name": "datong adapter",
+                "default_transaction_read_only": "on",
+                "statement_timeout": str(_LONGEST_STATEMENT),
+            }
+        },
+    )
+
+
+def _sqlite_engine(url: URL, connections: int) -> AsyncEngine:
+    # `%`, `?` and `#` in a path would be read as parts of SQLite's own URI.
+    file = f"file:{quote(url.database or '')}"
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=file, query={"mode": "ro", "uri": "true"}),
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        brake = record.info["brake"] = _Brake()
+        connection.run_async(lambda driver: driver.set_progress_handler(brake, _STEPS))
+        connection.run_async(lambda driver: driver.set_authorizer(_only_reading))
+
+    return engine
+
+
+def _only_reading(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY

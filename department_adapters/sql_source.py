@@ -2,9 +2,8 @@
 
 Rules:
 1. Only declared operations exist. Values reach the database as bound parameters, never as text of a statement.
-2. Nothing is written, and the database sees to that, not a look at the statement: a read-only transaction that is always
-   rolled back on PostgreSQL, a file opened read-only and an authorizer that lets nothing but reading through on SQLite.
-   (On PostgreSQL give the adapter a role that may only read, too: what a function does elsewhere is not rolled back.)
+2. Nothing is written, and the database sees to that, not a look at the statement (`sql_database`). On PostgreSQL give the
+   adapter a role that may only read, too: what a function does elsewhere is not rolled back.
 3. A query ends at the exchange's deadline, in the database as well, and rows beyond the limit are not fetched.
 4. `one` answers the first row as an object, or 404; `many` an object {"items": [...], "truncated": false}.
 5. A parameter is text, or a whole number of 64 bits when it is listed under `integers`; for any other type the query says
@@ -16,47 +15,24 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote
 
-import asyncpg
 import msgspec
-from sqlalchemy import BigInteger, String, bindparam, event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import BigInteger, String, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from department_adapters.source import SourceAnswer, SourceRequest
-from exchange import BackendError
+from department_adapters.sql_database import ReadOnlyDatabase, database_url
 
-_DATABASE_ERRORS = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error)
-"""SQLAlchemy lets the drivers' own errors through when they come while rows are fetched."""
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")  # what fits into 64 bits, in ASCII digits
 _SEGMENT_SAFE = "!$&'()*+,;=:@-._~/"
 """As the gateway writes paths, so that a template in other scripts meets them."""
-_LONGEST_STATEMENT = 120_000
-"""Milliseconds; no exchange waits longer. Cancelling is what ends a query; this is for when that got lost."""
-
-_READING = frozenset(
-    (
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_RECURSIVE,
-        sqlite3.SQLITE_TRANSACTION,
-    )
-)
-_STEPS = 10_000
-"""Of SQLite's machine, after which it looks whether anybody still waits: about a tenth of a millisecond."""
-
 # Decimals as text keep their digits; what JSON has no form for (an address, a range) is told as text.
 _encode = msgspec.json.Encoder(decimal_format="string", enc_hook=str).encode
 
@@ -122,17 +98,14 @@ class SqlSource:
         Raises:
             ValueError: The URL names no such database.
         """
-        self._url = database_url(database)
-        self._connections = connections
+        self._database = ReadOnlyDatabase(database_url(database), connections)
         self._operations = [(_pattern(each.path), _statement(each), each) for each in operations]
-        self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
-        self._engine = _read_only_engine(self._url, self._connections)
+        await self._database.start()
 
     async def stop(self) -> None:
-        if self._engine is not None:
-            await self._engine.dispose()
+        await self._database.stop()
 
     async def answer(self, request: SourceRequest) -> SourceAnswer:
         if request.method not in ("GET", "HEAD"):
@@ -153,77 +126,11 @@ class SqlSource:
         self, statement: TextClause, operation: SqlOperation, values: dict[str, str | int | None]
     ) -> SourceAnswer:
         limit = 1 if operation.result == "one" else operation.max_rows + 1
-        try:
-            try:
-                rows = await self._rows(statement, values, limit)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                # A kept connection was closed by the database, so all of them are renewed. Reading twice harms nobody.
-                rows = await self._rows(statement, values, limit)
-        except _DATABASE_ERRORS as error:
-            raise BackendError from error
+        rows = await self._database.rows(statement, values, limit)
         if operation.result == "one":
             return _json(200, rows[0]) if rows else _problem(404, "There is no such record.")
         truncated = len(rows) > operation.max_rows
         return _json(200, {"items": rows[: operation.max_rows], "truncated": truncated})
-
-    async def _rows(self, statement: TextClause, values: dict[str, Any], limit: int) -> list[dict[str, Any]]:
-        assert self._engine is not None, "start() comes first"
-        if self._engine.dialect.name != "sqlite":
-            return await _fetch(self._engine, statement, values, limit, _Brake())
-        # PostgreSQL is told by its driver that nobody waits any more. A thread in SQLite is not, and closing its
-        # connection would wait for it: so the query runs in a task of its own, and is stopped, not cancelled.
-        brake = _Brake()
-        task = asyncio.create_task(_fetch(self._engine, statement, values, limit, brake))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not brake.pull():
-                task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise
-
-
-class _Brake:
-    """Stops what one connection to SQLite is doing, from another thread."""
-
-    def __init__(self) -> None:
-        self._pulled: list[bool] | None = None
-
-    def hold(self, pulled: list[bool]) -> None:
-        """Take over a connection; its progress handler looks at `pulled`."""
-        pulled[0] = False
-        self._pulled = pulled
-
-    def pull(self) -> bool:
-        """Stop it; returns whether there is a connection yet."""
-        if self._pulled is None:
-            return False
-        self._pulled[0] = True
-        return True
-
-
-async def _fetch(
-    engine: AsyncEngine, statement: TextClause, values: dict[str, Any], limit: int, brake: _Brake
-) -> list[dict[str, Any]]:
-    async with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            brake.hold((await connection.get_raw_connection()).info["pulled"])
-        async with connection.stream(statement, values) as result:
-            return [dict(row) for row in await result.mappings().fetchmany(limit)]
-
-
-def database_url(database: str) -> URL:
-    """The URL of a database an adapter can read; raises ValueError with a message that tells no password."""
-    try:
-        url = make_url(database)
-    except (ArgumentError, ValueError) as error:
-        raise ValueError("not a database URL, postgresql://user@host/name or sqlite:///path") from error
-    backend = url.get_backend_name()
-    if backend not in ("postgresql", "sqlite") or not url.database or url.database == ":memory:":
-        raise ValueError("an adapter's database is postgresql://user@host/name or a file, sqlite:///path")
-    return url
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -287,41 +194,3 @@ def _json(status: int, value: object) -> SourceAnswer:
 def _problem(status: int, detail: str, *headers: tuple[bytes, bytes]) -> SourceAnswer:
     body = _encode({"type": "about:blank", "status": status, "detail": detail})
     return SourceAnswer(status, [(b"content-type", b"application/problem+json"), *headers], body)
-
-
-def _read_only_engine(url: URL, connections: int) -> AsyncEngine:
-    if url.get_backend_name() == "postgresql":
-        return create_async_engine(
-            url.set(drivername="postgresql+asyncpg"),
-            pool_size=connections,
-            max_overflow=0,
-            hide_parameters=True,  # an error is logged, the person asked about is not
-            execution_options={"postgresql_readonly": True},
-            connect_args={
-                "server_settings": {
-                    "application_name": "datong adapter",
-                    "default_transaction_read_only": "on",
-                    "statement_timeout": str(_LONGEST_STATEMENT),
-                }
-            },
-        )
-    # `%`, `?` and `#` in a path would be read as parts of SQLite's own URI.
-    file = f"file:{quote(url.database or '')}"
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=file, query={"mode": "ro", "uri": "true"}),
-        pool_size=connections,
-        max_overflow=0,
-        hide_parameters=True,
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        pulled = record.info["pulled"] = [False]
-        connection.run_async(lambda driver: driver.set_progress_handler(lambda: pulled[0], _STEPS))
-        connection.run_async(lambda driver: driver.set_authorizer(_only_reading))
-
-    return engine
-
-
-def _only_reading(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY

@@ -69,7 +69,7 @@ def test_a_contract_is_read_with_its_paths_placed_beside_it(tmp_path: Path) -> N
     assert isinstance(make_source(http, contract), HttpSource)
     source = make_source(sql, contract)
     assert isinstance(source, SqlSource)
-    assert source._url.database == f"{folder}/civil.db"
+    assert source._database.url.database == f"{folder}/civil.db"
     operation = sql.operations[0].operation()
     assert (operation.parameters, operation.max_rows, operation.result) == (("number", "city"), 500, "one")
 
@@ -87,7 +87,7 @@ def test_a_database_file_is_beside_the_contract_or_where_it_is_said(
     contract = read_contract(write(tmp_path, GOOD.replace("sqlite:///civil.db", database)))
     source = make_source(contract.services["residents"], contract)
     assert isinstance(source, SqlSource)
-    assert source._url.database == read_as.format(home=tmp_path)
+    assert source._database.url.database == read_as.format(home=tmp_path)
 
 
 @pytest.mark.parametrize("password", ["secret", "p@ss:w/o?r#d%&=", "密码 口令", "${CIVIL_USER}", ""])
@@ -100,8 +100,12 @@ def test_a_password_comes_from_the_environment_whatever_is_in_it(
     contract = read_contract(write(tmp_path, GOOD.replace("sqlite:///civil.db", url)))
     source = make_source(contract.services["residents"], contract)
     assert isinstance(source, SqlSource)
-    assert (source._url.username, source._url.host, source._url.port) == ("reader", "db.example", 5433)
-    assert (source._url.password or "") == password
+    assert (source._database.url.username, source._database.url.host, source._database.url.port) == (
+        "reader",
+        "db.example",
+        5433,
+    )
+    assert (source._database.url.password or "") == password
 
 
 def test_a_whole_url_comes_from_the_environment_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +113,7 @@ def test_a_whole_url_comes_from_the_environment_as_it_is(tmp_path: Path, monkeyp
     contract = read_contract(write(tmp_path, GOOD.replace("sqlite:///civil.db", "${CIVIL_DATABASE}")))
     source = make_source(contract.services["residents"], contract)
     assert isinstance(source, SqlSource)
-    assert source._url.password == "a@b"
+    assert source._database.url.password == "a@b"
 
 
 WRONG: dict[str, tuple[str, str, str]] = {

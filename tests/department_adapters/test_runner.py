@@ -17,8 +17,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from department_adapters import SourceAnswer, SourceRequest
+from department_adapters.answers import MAX_HEAD
 from department_adapters.questions import CLOCK_SKEW, LONGEST_TIMEOUT, QuestionDesk, RefusedQuestionError
-from department_adapters.runner import MAX_HEAD
 from deploy.demo.identities import TAX_SUBSYSTEM
 from deploy.nats import NatsServer
 from exchange import (
