@@ -38,7 +38,8 @@ from exchange import (
     service_id,
     subsystem_id,
 )
-from gateway.callers import Caller, CallerDep, RoleMissingError
+from gateway.callers import Caller, CallerDep
+from gateway.errors import RoleMissingError
 from gateway.openapi import BY_CERTIFICATE, problems
 
 MAX_PAGE = 500

@@ -18,16 +18,8 @@ from exchange import (
     member_of,
     subsystem_id,
 )
+from gateway.errors import RoleMissingError
 from registry import Role, Snapshot
-
-
-class RoleMissingError(AccessDeniedError):
-    code, rule_name = "role-missing", "role"
-    title = {"en": "The caller does not hold the role", "zh": "调用方没有所需角色"}
-    next = {
-        "en": "Call with the certificate of a subsystem that holds the role, or have the operator assign it.",
-        "zh": "请使用具有该角色的子系统证书，或请平台运维人员授予角色。",
-    }
 
 
 class ClientSuspendedError(AccessDeniedError):

@@ -25,7 +25,7 @@ def call(
     service: Annotated[
         str,
         typer.Argument(
-            help="instance/class/member/subsystem/service[/path][?query], e.g. CN/GOV/…/tax/enterprises/9111…"
+            help="instance/class/member/subsystem/service, /path and ?query behind it: CN/GOV/…/tax/enterprises/9111…"
         ),
     ],
     method: Annotated[str, typer.Option("--method", "-X", help="HTTP method; default GET, with --body POST.")] = "",
