@@ -1,7 +1,7 @@
 """One connection to a department's HTTP server: one request, its answer, the next request. Nothing else.
 
 No client library is used. The ones there are repeat requests by themselves when a kept connection turns out to be closed
-(aiohttp: PUT and DELETE too), so that one exchange could act twice; and this costs a third of the CPU. The parser is
+(aiohttp: PUT and DELETE too), so that one exchange could act twice; and this costs a fifth of the CPU. The parser is
 llhttp (through httptools), which refuses what could be read in two ways.
 """
 

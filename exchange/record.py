@@ -57,7 +57,7 @@ def read_record(data: bytes) -> Record:
     """Parse a record; raises ValueError if it is none."""
     try:
         return _decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not a record") from error
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from ca_auth import CertificateRequest, DemoCA, IssuedCertificate, identity_uri
 from deploy.demo.identities import CIVIL_SUBSYSTEM, DEPARTMENTS, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
@@ -19,6 +20,13 @@ from exchange import ServiceId, SubsystemId, bus_tls
 from tests.ci import missing
 
 pytest_plugins = ["tests.databases"] if importlib.util.find_spec("tests.databases") else []
+
+
+@pytest.fixture(autouse=True)
+def _events_go_to_this_test() -> Iterator[None]:
+    """A command run inside a test points the events at that test's standard error, which is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @dataclass(frozen=True, slots=True)

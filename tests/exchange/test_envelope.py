@@ -27,6 +27,7 @@ from exchange import (
     pack,
     read_answer_statement,
     read_query_statement,
+    read_record,
     request_digest,
     statement_bytes,
     unpack,
@@ -249,3 +250,9 @@ def test_every_part_of_a_request_is_under_its_digest() -> None:
     assert len(digests) == 8
     assert content_digest(b"salt", b"text") != content_digest(b"salt", b"texts")
     assert content_digest(b"salt", b"text") == content_digest(b"", b"salttext")  # plain SHA-256 of one after the other
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"v":1}', b'{"zz":' + b"[" * 50_000, b'{"id":"\xff"}', b"\xff", b"[1]"])
+def test_what_is_no_record_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a record"):
+        read_record(data)

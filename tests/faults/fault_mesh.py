@@ -23,6 +23,7 @@ from deploy.supervisor import Child, Program
 from deploy.trial_mesh import CALLER, ECHO, TrialMesh, bus_users, trial_mesh
 from exchange import LogReader, NoteSigner, check_log, create_engine, open_checkpoint, read_ledger
 from registry import Operation, Service
+from tests.ci import missing
 from tests.faults.department import pattern
 from tests.faults.oracle import Done, Evidence, Sent, contradictions
 from tests.waiting import until
@@ -154,16 +155,14 @@ class FaultMesh:
     def _folder(self) -> Path:
         return self.trial.folder / "department"
 
-    def log_writer(self, gateway: Child) -> int:
-        """Process id of a gateway's log writer."""
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-                if int(parent) == gateway.pid and b"exchange.log_writer" in (process / "cmdline").read_bytes():
-                    return int(process.name)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return 0
+    async def log_writer(self, gateway: Child, *, after: int = 0) -> int:
+        """Process id of a gateway's log writer, as soon as there is one, and another one than `after`."""
+        if not Path("/proc/self/stat").exists():
+            missing("/proc, in which a gateway's log writer is found")
+        async with asyncio.timeout(WITHIN):
+            while (pid := _log_writer(gateway.pid)) in (0, after):
+                await asyncio.sleep(0.01)
+        return pid
 
     async def kill(self, *children: Child) -> None:
         """SIGKILL to processes and all that they started, at once."""
@@ -248,6 +247,18 @@ class FaultMesh:
         found = contradictions(evidence)
         assert not found, f"DATONG_FAULTS_SEED={SEED}: {len(found)} contradictions\n" + "\n".join(found[:20])
         return evidence
+
+
+def _log_writer(gateway: int) -> int:
+    """Process id of the log writer among a process's children, 0 if there is none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == gateway and b"exchange.log_writer" in (process / "cmdline").read_bytes():
+                return int(process.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+    return 0
 
 
 @dataclass(frozen=True)

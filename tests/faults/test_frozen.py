@@ -54,7 +54,7 @@ async def test_a_frozen_log_writer_releases_nothing_and_is_used_again_when_it_mo
     """It has five seconds; then all who wait are refused, and whoever comes later is refused at once."""
     async with mesh.load():
         await mesh.more_answers(mesh.dice.randrange(20, 60))
-        with frozen(mesh.log_writer(mesh.gateway)):
+        with frozen(await mesh.log_writer(mesh.gateway)):
             held = mesh.answers()
             await mesh.ready(but="log")
             assert mesh.answers() - held <= 10, "what was acknowledged before the writer froze"

@@ -6,13 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from functools import partial
 
 import pytest
 
 from tests.faults.fault_mesh import AT_ONCE, DEADLINE, FaultMesh
 from tests.faults.oracle import LOG_REFUSED
-from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="module")]
 
@@ -48,15 +46,12 @@ async def test_a_gateway_killed_while_the_department_works_leaves_one_unknown_re
 
 
 async def test_a_log_writer_killed_again_and_again_refuses_and_comes_back(mesh: FaultMesh) -> None:
-    def another_writer(pid: int) -> bool:
-        return mesh.log_writer(mesh.gateway) not in (0, pid)
-
     async with mesh.load():
         for _ in range(4):
             await mesh.more_answers(mesh.dice.randrange(5, 60))
-            pid = mesh.log_writer(mesh.gateway)
+            pid = await mesh.log_writer(mesh.gateway)
             os.kill(pid, signal.SIGKILL)
-            await until(partial(another_writer, pid))
+            await mesh.log_writer(mesh.gateway, after=pid)
         await mesh.more_answers(20)
     refused = [sent for sent in mesh.sent[mesh.first :] if not sent.answered]
     assert mesh.told() == {(503, LOG_REFUSED)}

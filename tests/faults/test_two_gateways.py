@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from deploy.trial_mesh import CALLER, ECHO, FOR_EVER
+from exchange.log_frames import Frame
+from exchange.log_writer import LastSigned, LogWriter
+from exchange.store_sqlite import SqliteStore
+from exchange.tiles import Edge
 from tests.databases import PostgresServer
+from tests.exchange.log_kit import Place, attempt
 from tests.faults.fault_mesh import fault_mesh
 
 pytestmark = pytest.mark.faults
@@ -50,3 +55,28 @@ async def test_two_gateways_share_registry_and_log(
         assert (denied.status, denied.rule) == (403, "grant-revoked")
         await registry.grant(client=CALLER, service=ECHO, purposes=["trial"], valid_to=FOR_EVER, by="test", why="test")
         await mesh.verdict()
+
+
+async def test_a_log_that_grows_while_a_writer_starts_is_not_taken_for_one_that_shrank(tmp_path: Path) -> None:
+    """Between its looks at the end of the log and at what was signed, another writer appends and signs more."""
+    place = Place(f"sqlite:///{tmp_path / 'log.db'}", tmp_path)
+    await place.fill(3, signed=[3])
+    file = tmp_path / "log.db"
+    other_store = SqliteStore(file)
+    other = LogWriter(other_store, place.signer, LastSigned(place.log_key), "gateway-2", "boot")
+
+    class BusyStore(SqliteStore):
+        async def load(self) -> Edge:
+            edge = await super().load()
+            await other.write([Frame(entries=[attempt().row])])
+            await other.checkpoint()
+            return edge
+
+    store = BusyStore(file)
+    writer = LogWriter(store, place.signer, LastSigned(place.log_key), "gateway-1", "boot")
+    await writer.check()
+    await writer.write([Frame(entries=[attempt().row])])
+    await writer.checkpoint()
+    await store.close()
+    await other_store.close()
+    assert (await place.check()).signed_size == 5
