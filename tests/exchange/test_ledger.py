@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from exchange import ledger as ledger_module
 from exchange.envelope import statement_bytes
 from exchange.errors import LogUnavailableError
 from exchange.ledger import Ledger, LedgerError, read_ledger
-from tests.ci import missing
 from tests.exchange.log_kit import new_id, query_statement, until
+from tests.small_disks import small_disk
 
 
 def query(number: int = 0) -> bytes:
@@ -85,17 +83,11 @@ def test_what_is_not_a_ledger_is_an_error(tmp_path: Path) -> None:
         list(read_ledger(tmp_path))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        missing("the right to mount a small tmpfs")
-    try:
+@pytest.fixture(name="small_disk")
+def _small_disk() -> Iterator[Path]:
+    """A file system of 256 kB."""
+    with small_disk("256k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.faults

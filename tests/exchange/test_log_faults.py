@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from exchange.errors import LogUnavailableError
 from exchange.log import ExchangeLog
 from tests.ci import missing
 from tests.exchange.log_kit import Place, attempt, now_ms, query_statement, until
+from tests.small_disks import small_disk
 
 pytestmark = pytest.mark.faults
 SEED = int.from_bytes(os.urandom(4), "big")
@@ -156,23 +156,11 @@ async def test_signals_to_the_whole_group_leave_the_writer_at_work(place: Place)
         assert await attempt().append_to(log) == 0
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="small_disk")
+def _small_disk() -> Iterator[Path]:
     """A file system of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    )
-    if not mounted:
-        missing("the right to mount a small tmpfs")
-    try:
+    with small_disk("4m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 async def test_a_full_disk_refuses_and_recovers(small_disk: Path, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from exchange import Ledger, LogUnavailableError, read_ledger
-from tests.ci import missing
 from tests.faults.fault_mesh import AT_ONCE, WITHIN, fault_mesh
 from tests.faults.oracle import LOG_REFUSED, Sent
+from tests.small_disks import small_disk
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -42,18 +40,12 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int, *, files: int = 0) -> Iterator[SmallDisk]:
-    """A file system of its own at `folder`; `files` is how many it can hold, if that is to be few."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes={files and files + 1}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        missing("the right to mount a small tmpfs")
-    try:
+def disk_at(place: Path, megabytes: int, *, files: int = 0) -> Iterator[SmallDisk]:
+    """`place` leads to a file system of its own; `files` is how many it can hold, if that is to be few."""
+    with small_disk(f"{megabytes}m", files=files) as folder:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(folder)
         yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # lazily: a test that fails may leave files open
 
 
 def refused(sent: Sent) -> bool:
@@ -61,7 +53,7 @@ def refused(sent: Sent) -> bool:
 
 
 async def test_a_full_disk_under_the_log_refuses_everything_until_there_is_space(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 8) as disk:
+    with disk_at(tmp_path / "disk", 8) as disk:
         async with fault_mesh(tmp_path / "mesh", log_database=f"sqlite:///{disk.folder}/log.db") as mesh:
             async with mesh.load():
                 await mesh.more_answers(40)
@@ -78,7 +70,7 @@ async def test_a_full_disk_under_the_log_refuses_everything_until_there_is_space
 
 
 async def test_a_full_disk_under_the_adapters_ledger_keeps_its_department_untouched(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "mesh" / "adapters" / "adapter" / "ledger", 4) as disk:
+    with disk_at(tmp_path / "mesh" / "adapters" / "adapter" / "ledger", 4) as disk:
         async with fault_mesh(tmp_path / "mesh") as mesh:
             async with mesh.load():
                 await mesh.more_answers(40)
@@ -107,7 +99,7 @@ async def test_a_disk_that_takes_no_more_files_refuses_the_next_segment_until_it
 ) -> None:
     """The ledger lets go of a full segment only when the next one is there, and writes into no file but its own."""
     monkeypatch.setattr("exchange.ledger.SEGMENT_BYTES", 4000)
-    with small_disk(tmp_path / "disk", 4, files=3) as disk:
+    with disk_at(tmp_path / "disk", 4, files=3) as disk:
         ledger = await Ledger.open(disk.folder)
         disk.fill_files()
         written = await until_refused(ledger)
