@@ -1,6 +1,6 @@
 """One connection to a NATS server: publish, subscribe to one subject, parse. Nothing else.
 
-The gateway's side of the bus is this instead of nats-py: measured here, a request through nats-py costs the gateway five times
+The gateway's side of the bus is this instead of nats-py: in trials a request through nats-py cost the requester five times
 the CPU (docs/decisions/0003). Adapters, tools and tests use nats-py, which also checks that both speak the same protocol.
 
 Rules:

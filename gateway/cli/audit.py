@@ -201,6 +201,12 @@ def check(
 @app.command("reconcile")
 def reconcile_ledgers(
     ledger: Annotated[list[Path], typer.Option("--ledger", help="Ledger folder of an adapter; repeatable.")],
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--owner", help="Compare only this subsystem's services; repeatable. Default: every one in the log."
+        ),
+    ] = None,
     data: DataOption = io.DATA,
     database: DatabaseOption = "",
     as_json: io.JsonOption = False,
@@ -212,9 +218,10 @@ def reconcile_ledgers(
     """
     speak = io.language(lang)
     counts = ReconciliationCounts()
+    owners = frozenset(owner) if owner else None
 
     async def compare(reader: LogReader) -> None:
-        async for finding in reconcile(reader, ledger, counts, _progress(as_json)):
+        async for finding in reconcile(reader, ledger, counts, _progress(as_json), owners=owners):
             if as_json:
                 # One line each, as they come: there may be many.
                 typer.echo(json.dumps(io.plain(finding), ensure_ascii=False))

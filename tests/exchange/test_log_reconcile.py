@@ -63,7 +63,7 @@ class Story:
         self.entries: list[Attempt] = []
         self.lines: list[tuple[QueryStatement, bytes | None]] = []
 
-    async def findings(self) -> tuple[dict[str, Finding], ReconciliationCounts]:
+    async def findings(self, owners: frozenset[str] | None = None) -> tuple[dict[str, Finding], ReconciliationCounts]:
         await self.place.fill(0, [], extra=self.entries or [recorded(query_statement(new_id(), 2, OLD), "refused")])
         ledger = await Ledger.open(self.ledger)
         for query, answer in self.lines:
@@ -74,7 +74,7 @@ class Story:
         await ledger.close()
         counts = ReconciliationCounts()
         async with self.place.reader() as reader:
-            found = [finding async for finding in reconcile(reader, [self.ledger], counts)]
+            found = [finding async for finding in reconcile(reader, [self.ledger], counts, owners=owners)]
         assert len({finding.exchange_id for finding in found}) == len(found)
         assert counts.contradictions == sum(not finding.agrees for finding in found)
         return {finding.exchange_id: finding for finding in found}, counts
@@ -149,15 +149,23 @@ async def test_an_exchange_still_under_way_is_no_contradiction(story: Story) -> 
     assert found == {}
 
 
-async def test_entries_of_departments_whose_ledger_was_not_given_are_left_alone(story: Story) -> None:
+async def test_only_the_named_owners_are_compared(story: Story) -> None:
     foreign = query_statement(new_id(), 1, OLD)
     assert foreign.service != OURS
     ours = asked()
     story.entries += [recorded(foreign, answer=said(foreign)), recorded(ours, answer=said(ours))]
     story.lines.append((ours, said(ours)))
-    found, counts = await story.findings()
+    found, counts = await story.findings(frozenset({OURS.rpartition("/")[0]}))
     assert found == {}
     assert counts.agreed == counts.log_entries
+
+
+async def test_an_emptied_ledger_does_not_pass_for_one_with_nothing_to_say(story: Story) -> None:
+    ours = asked()
+    story.entries.append(recorded(ours, answer=said(ours)))
+    found, counts = await story.findings()
+    assert not found[ours.id].agrees
+    assert (counts.ledger_exchanges, counts.contradictions) == (0, 1)
 
 
 async def test_a_ledger_that_cannot_be_read_is_an_error(story: Story, tmp_path: Path) -> None:
