@@ -25,7 +25,7 @@ from deploy.trial_mesh import AUDITOR, CALLER, ECHO, PROVIDER, TrialMesh, bus_us
 from exchange import NoteSigner, SubsystemId, member_of
 from gateway.cli.doctor import doctor
 from registry import Subsystem
-from tests.faults.test_full_disks import small_disk
+from tests.small_disks import small_disk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -205,9 +205,9 @@ async def test_a_folder_that_others_may_enter_is_a_warning(ask: Doctor, copy: Pa
     assert (found["state"], found["todo"]) == ("warning", f"chmod 700 {copy}")
 
 
-async def test_a_disk_without_room_fails_before_it_is_full(ask: Doctor, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 8):
-        found = (await ask(data=tmp_path / "disk")).of(f"disk of {tmp_path}/disk")
+async def test_a_disk_without_room_fails_before_it_is_full(ask: Doctor) -> None:
+    with small_disk("8m") as disk:
+        found = (await ask(data=disk)).of(f"disk of {disk}")
     assert (found["state"], found["says"]) == ("failed", "0.0 GB free")
 
 
