@@ -11,6 +11,8 @@ import sys
 import typer
 
 import exchange
+import exchange.broker
+from department_adapters import answers
 from deploy import trial_adapter
 from deploy.cli import app
 
@@ -28,14 +30,15 @@ async def _nothing(*_: object) -> None:
 def switch_off() -> None:
     """Make sealing, checking, ledger and log do nothing in this process."""
     replacements: dict[type, dict[str, object]] = {
-        exchange.Sealer: {"seal": lambda self, statement: _done(b"")},
         exchange.SealVerifier: {"check": lambda self, signer, key, seal, statement: None},
-        exchange.Ledger: {"intend": _nothing, "answered": _nothing},
+        exchange.Ledger: {"intend": _nothing, "answered": lambda self, answers: None},
         exchange.ExchangeLog: {
             "append": lambda self, record, **columns: _done(0),
             "intend": lambda self, exchange_id, **columns: _done(),
         },
     }
+    for module in (exchange.broker, answers):
+        module.seal_all = lambda key, context, statements: [b""] * len(statements)  # type: ignore[attr-defined]
     for kind, methods in replacements.items():
         for name, method in methods.items():
             setattr(kind, name, method)

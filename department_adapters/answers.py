@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from exchange import (
     ANSWER_CONTEXT,
+    Answered,
     AnswerStatement,
+    Gathering,
     Headers,
+    LogUnavailableError,
     PrivateKey,
     QueryHead,
     QueryStatement,
     Rfc3339,
-    Sealer,
     content_digest,
     header_block,
+    seal_all,
     statement_bytes,
 )
 
@@ -28,6 +34,16 @@ NOT_PASSED_ON = frozenset(
     b"x-road-request-hash x-road-error".split()
 )
 """Headers of the department's system that are its own business, or that only the mesh may set."""
+
+
+class Ledger(Protocol):
+    """The adapter's own record of what it was asked and what it released. `exchange.Ledger` is the one used."""
+
+    async def intend(self, query: bytes, query_seal: bytes) -> None:
+        """Return when the question is durable; raises LogUnavailableError."""
+
+    def answered(self, answers: Sequence[Answered]) -> None:
+        """Return when the answers are written, so that they survive this process; raises LogUnavailableError."""
 
 
 def passed_on(headers: Headers) -> Headers:
@@ -51,36 +67,70 @@ def passed_on(headers: Headers) -> Headers:
     return [pair for pair in kept if pair[0] not in named] if named else kept
 
 
-class AnswerDesk:
-    """Seals what the department vouches for."""
+@dataclass(slots=True, frozen=True)
+class Release:
+    """An answer about to leave, and what is to be done when it may."""
 
-    def __init__(self, key: PrivateKey, fingerprint: str) -> None:
+    query: bytes
+    query_seal: bytes
+    sealed: bytes
+    """The bytes of the statement on the answer."""
+    then: Callable[[bytes | None], None]
+    """Called with the seal when the ledger holds the answer, or with None if it does not take it."""
+
+
+class AnswerDesk:
+    """Seals what the department vouches for, and puts it on the ledger: both for several answers at once."""
+
+    def __init__(self, key: PrivateKey, fingerprint: str, ledger: Ledger) -> None:
         """
         Args:
             key, fingerprint: The registered adapter certificate's key and SHA-256.
         """
-        self._sealer = Sealer(key, ANSWER_CONTEXT)
+        self._key = key
         self._fingerprint = fingerprint
+        self._ledger = ledger
+        self._leaving = Gathering(self._release_all)
         self._time_text = Rfc3339()
 
-    async def seal(
+    def statement(
         self, statement: QueryStatement, head: QueryHead, status: int, headers: Headers, body: bytes, error: str
-    ) -> tuple[bytes, bytes]:
-        """The bytes of the statement on the answer to a question, and their seal.
+    ) -> bytes:
+        """The bytes of the statement on the answer to a question.
 
         Args:
             error: Empty, or the code of the mesh error that stands in place of the system's answer.
         """
-        said = AnswerStatement(
-            adapter=self._fingerprint,
-            answered_at=self._time_text(time.time_ns() // 1_000_000),
-            body_digest=content_digest(head.salt, body),
-            body_size=len(body),
-            error=error,
-            headers_digest=content_digest(head.salt, header_block(headers)),
-            id=statement.id,
-            query_digest=hashlib.sha256(head.statement).hexdigest(),
-            status=status,
+        return statement_bytes(
+            AnswerStatement(
+                adapter=self._fingerprint,
+                answered_at=self._time_text(time.time_ns() // 1_000_000),
+                body_digest=content_digest(head.salt, body),
+                body_size=len(body),
+                error=error,
+                headers_digest=content_digest(head.salt, header_block(headers)),
+                id=statement.id,
+                query_digest=hashlib.sha256(head.statement).hexdigest(),
+                status=status,
+            )
         )
-        sealed = statement_bytes(said)
-        return sealed, await self._sealer.seal(sealed)
+
+    def seal(self, sealed: bytes) -> bytes:
+        """The seal of a statement that discloses nothing, and so needs no line on the ledger."""
+        return seal_all(self._key, ANSWER_CONTEXT, [sealed])[0]
+
+    def release(self, release: Release) -> None:
+        """Seal, put on the ledger, and then let go: within this turn of the event loop."""
+        self._leaving.add(release)
+
+    def _release_all(self, together: list[Release]) -> None:
+        seals = seal_all(self._key, ANSWER_CONTEXT, [each.sealed for each in together])
+        pairs = list(zip(together, seals, strict=True))
+        try:
+            self._ledger.answered([(each.query, each.query_seal, each.sealed, seal) for each, seal in pairs])
+        except LogUnavailableError:
+            for each in together:
+                each.then(None)
+            return
+        for each, seal in pairs:
+            each.then(seal)

@@ -1,17 +1,19 @@
 """How an adapter is found: the NATS services protocol ($SRV.PING, INFO, STATS), with what really happened.
 
-Only discovery is left to nats-py. Its own endpoints count wrongly when questions are answered side by side, and send the
+The forms are nats-py's. Its service is not used: it counts wrongly when questions are answered side by side, and sends the
 text of any exception to the caller.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from nats.aio.client import Client
-from nats.micro.service import EndpointInfo, EndpointStats, Service, ServiceConfig, ServiceInfo, ServiceStats
+from nats.micro.service import EndpointInfo, EndpointStats, ServiceConfig, ServiceInfo, ServicePing, ServiceStats
 
 from exchange import ServiceId
 
@@ -75,19 +77,42 @@ class ServedEndpoint:
         )
 
 
-class Discovery(Service):
+class Discovery:
     """Answers for the endpoints it is given; taking their questions is not its business."""
 
-    def __init__(self, client: Client, config: ServiceConfig, endpoints: Sequence[ServedEndpoint]) -> None:
-        super().__init__(client, config)
+    def __init__(self, config: ServiceConfig, endpoints: Sequence[ServedEndpoint]) -> None:
+        self._config = config
         self._served = endpoints
+        self._started = datetime.now(UTC)
+        self.id = secrets.token_hex(11)
+        """Of this instance."""
 
-    def info(self) -> ServiceInfo:
-        info = super().info()
-        info.endpoints = [endpoint.info() for endpoint in self._served]
-        return info
+    def subjects(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Every subject to answer on, and what makes the answer."""
+        name = self._config.name
+        for verb, answer in (("PING", self.ping), ("INFO", self.info), ("STATS", self.stats)):
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{self.id}"):
+                yield subject, answer
 
-    def stats(self) -> ServiceStats:
-        stats = super().stats()
-        stats.endpoints = [endpoint.stats() for endpoint in self._served]
-        return stats
+    def ping(self) -> bytes:
+        return _json(ServicePing(self.id, self._config.name, self._config.version, self._config.metadata or {}))
+
+    def info(self) -> bytes:
+        config = self._config
+        endpoints = [endpoint.info() for endpoint in self._served]
+        return _json(
+            ServiceInfo(
+                config.name, self.id, config.version, config.description, endpoints, metadata=config.metadata or {}
+            )
+        )
+
+    def stats(self) -> bytes:
+        config = self._config
+        endpoints = [endpoint.stats() for endpoint in self._served]
+        return _json(
+            ServiceStats(self.id, config.name, config.version, self._started, endpoints, metadata=config.metadata or {})
+        )
+
+
+def _json(answer: ServicePing | ServiceInfo | ServiceStats) -> bytes:
+    return json.dumps(answer.to_dict()).encode()

@@ -14,16 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.micro.service import ServiceConfig
 
-from department_adapters.answers import AnswerDesk, passed_on
+from department_adapters.answers import AnswerDesk, Ledger, Release, passed_on
 from department_adapters.discovery import Discovery, ServedEndpoint, ServiceCounts
 from department_adapters.parts import PartStore, Upload, part_count
 from department_adapters.questions import QuestionDesk, RefusedQuestionError
@@ -33,6 +30,7 @@ from exchange import (
     AnswerTimeoutError,
     BackendError,
     EnvelopeError,
+    Headers,
     LogUnavailableError,
     MeshError,
     OverloadedError,
@@ -44,6 +42,8 @@ from exchange import (
     QueryStatement,
     QuestionRefusedError,
     ServiceId,
+    ServingBus,
+    Subscription,
     SubsystemId,
     pack,
     read_query_statement,
@@ -60,15 +60,31 @@ QUEUE_GROUP = "adapters"
 
 events = structlog.get_logger("datong.adapter")
 
+Take = Callable[[bytes, bytes, bytes, bool], None]
 
-class Ledger(Protocol):
-    """The adapter's own record of what it was asked and what it released. `exchange.Ledger` is the one used."""
 
-    async def intend(self, query: bytes, seal: bytes) -> None:
-        """Return when the question is durable; raises LogUnavailableError."""
+class _Question:
+    """A question that came to a service, and where its answer goes."""
 
-    async def answered(self, query: bytes, query_seal: bytes, answer: bytes, answer_seal: bytes) -> None:
-        """Return when the answer is written, so that it survives this process; raises LogUnavailableError."""
+    __slots__ = ("counts", "deadline", "head", "reply_to", "service", "started", "statement")
+
+    def __init__(
+        self,
+        service: ServiceId,
+        counts: ServiceCounts,
+        statement: QueryStatement,
+        head: QueryHead,
+        reply_to: bytes,
+        started: float,
+    ) -> None:
+        self.service = service
+        self.counts = counts
+        self.statement = statement
+        self.head = head
+        self.reply_to = reply_to
+        self.started = started
+        self.deadline = started
+        """time.perf_counter() after which nobody waits; set when the question is found to count."""
 
 
 class Runner:
@@ -77,7 +93,7 @@ class Runner:
     def __init__(
         self,
         *,
-        client: Client,
+        bus: Callable[[Sequence[Subscription]], ServingBus],
         name: str,
         version: str,
         description: str,
@@ -94,7 +110,7 @@ class Runner:
     ) -> None:
         """
         Args:
-            client: Connected to the bus as this subsystem.
+            bus: Makes a connection to the bus as this subsystem, which takes what comes on the subscriptions.
             sources: Service code -> what answers it.
             key, fingerprint: The registered adapter certificate's key and SHA-256, to seal answers with.
             gateways: Fingerprint -> public key of the gateways whose seals are accepted.
@@ -102,33 +118,32 @@ class Runner:
             queue: Questions that may wait for their turn.
             max_request, max_answer: Largest bodies in bytes.
         """
-        self._client = client
         self._sources = {ServiceId(f"{subsystem}/{code}"): source for code, source in sources.items()}
         self._endpoints = {
             service: ServedEndpoint(service, service_nats_subject(service), QUEUE_GROUP) for service in self._sources
         }
         self._ledger = ledger
         self._questions = QuestionDesk(gateways, max_request)
-        self._answers = AnswerDesk(key, fingerprint)
+        self._answers = AnswerDesk(key, fingerprint, ledger)
         self._slots = asyncio.Semaphore(concurrency)
         self._limit = concurrency + queue
         self._in_progress = 0
         self._max_answer = max_answer
         self._parts = PartStore(max(MAX_HELD, max_request, max_answer))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._subscriptions: list[Subscription] = []
-        self._part_subscriptions: list[Subscription] = []
+        metadata = {"subsystem": subsystem, "certificate": fingerprint}
         self._discovery = Discovery(
-            client,
-            ServiceConfig(
-                name=name,
-                version=version,
-                description=description,
-                metadata={"subsystem": subsystem, "certificate": fingerprint},
-            ),
+            ServiceConfig(name=name, version=version, description=description, metadata=metadata),
             list(self._endpoints.values()),
         )
         self._inbox = f"dt.i.{subject_token(subsystem)}.{self._discovery.id}"
+        self._bus = bus(
+            [
+                *[Subscription(each.nats_subject, self._taker(each), QUEUE_GROUP) for each in self._endpoints.values()],
+                Subscription(self._inbox, self._take_part),
+                *[Subscription(subject, self._teller(tell)) for subject, tell in self._discovery.subjects()],
+            ]
+        )
 
     @property
     def instance(self) -> str:
@@ -140,55 +155,46 @@ class Runner:
         return {service: endpoint.counts for service, endpoint in self._endpoints.items()}
 
     async def start(self) -> None:
-        """Open the sources and listen for questions."""
+        """Open the sources, and listen for questions as soon as the bus is there."""
         for source in self._sources.values():
             await source.start()
-        await self._discovery.start()
-        self._part_subscriptions.append(await self._client.subscribe(self._inbox, cb=self._on_part))
-        for service, endpoint in self._endpoints.items():
-            self._subscriptions.append(
-                await self._client.subscribe(endpoint.nats_subject, queue=QUEUE_GROUP, cb=self._taker(service))
-            )
-        # Twice: nats-py writes the ping of a flush ahead of what still waits to be written, the last subscription too.
-        await self._client.flush()
-        await self._client.flush()
+        self._bus.start()
+
+    async def wait_connected(self) -> None:
+        """Return when questions are taken."""
+        await self._bus.wait_connected()
 
     async def stop(self, grace: float = 10.0) -> None:
         """Take no more questions, finish those in progress (at most `grace` seconds), close the sources."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 # Drained, not cut: what the bus has already given to us would be lost without a word.
-                await self._leave(self._subscriptions)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LEAVE_SECONDS):
+                        await self._bus.leave([each.nats_subject for each in self._endpoints.values()])
                 while self._tasks:
                     await asyncio.wait(self._tasks)
                 # Answers that wait to be fetched in parts were released: their gateways may have them.
                 await self._parts.empty.wait()
         for task in self._tasks:
             task.cancel()
-        await self._leave(self._part_subscriptions)
-        await self._leave_bus(self._discovery.stop())
+        await self._bus.stop()
         for source in self._sources.values():
             await source.stop()
 
-    async def _leave(self, subscriptions: list[Subscription]) -> None:
-        for subscription in subscriptions:
-            await self._leave_bus(subscription.drain())  # type: ignore[no-untyped-call]  # of nats-py
-        subscriptions.clear()
-        await self._leave_bus(self._client.flush())
+    def _taker(self, endpoint: ServedEndpoint) -> Take:
+        service, counts = endpoint.service, endpoint.counts
 
-    async def _leave_bus(self, farewell: Coroutine[Any, Any, None]) -> None:
-        """Do it if the bus is there to hear it: nats-py would wait long for a bus that is not."""
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS if self._client.is_connected else 0):
-                await farewell
-        except Exception as error:  # noqa: BLE001  # nats-py lets through whatever its closed transport raises
-            events.warning("adapter.left_without_a_word", cause=repr(error))
+        def take(_: bytes, reply_to: bytes, message: bytes, __: bool) -> None:
+            # A task for each, so that one slow question holds up nobody.
+            self._start_task(self._serve(service, counts, reply_to, message))
 
-    def _taker(self, service: ServiceId) -> Callable[[Msg], Awaitable[None]]:
-        # nats-py hands over one message of a subscription at a time: each becomes a task, so that one slow question
-        # holds up nobody.
-        async def take(message: Msg) -> None:
-            self._start_task(self._serve(service, message))
+        return take
+
+    def _teller(self, tell: Callable[[], bytes]) -> Take:
+        def take(_: bytes, reply_to: bytes, __: bytes, ___: bool) -> None:
+            if reply_to:
+                self._reply(reply_to, tell())
 
         return take
 
@@ -197,19 +203,25 @@ class Runner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, service: ServiceId, message: Msg) -> None:
+    def _reply(self, to: bytes, message: bytes) -> None:
+        try:
+            self._bus.reply(to, message)
+        except (MeshError, ValueError) as error:
+            # The gateway's deadline speaks.
+            events.error("adapter.no_answer", error=repr(error))
+
+    async def _serve(self, service: ServiceId, counts: ServiceCounts, reply_to: bytes, message: bytes) -> None:
         """Answer one message, or drop it if it is none of ours."""
         started = time.perf_counter()
-        counts = self._endpoints[service].counts
         counts.received += 1
         try:
-            head, body = unpack(QueryHead, message.data)
+            head, body = unpack(QueryHead, message)
             statement = read_query_statement(head.statement)
+            question = _Question(service, counts, statement, head, reply_to, started)
             if head.parts:
-                answer = await self._await_parts(service, statement, head, started)
+                self._await_parts(question)
             else:
-                answer = await self._answer(service, statement, head, body, started)
-            await message.respond(answer)
+                await self._answer(question, body)
         except EnvelopeError as error:
             counts.refused += 1
             events.warning("adapter.refused", service=service, reason=str(error))
@@ -217,21 +229,20 @@ class Runner:
             # Nothing was released, and the gateway's deadline speaks.
             events.exception("adapter.no_answer", service=service, error=repr(error))
 
-    async def _answer(
-        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes, started: float
-    ) -> bytes:
-        """The sealed answer to one whole question, as a message."""
-        counts = self._endpoints[service].counts
+    async def _answer(self, question: _Question, body: bytes) -> None:
+        """Answer one whole question, under the department's seal."""
+        statement, counts = question.statement, question.counts
         try:
-            budget = self._questions.check(service, statement, head, body)
+            question.deadline += self._questions.check(question.service, statement, question.head, body)
         except RefusedQuestionError as refusal:
-            return await self._refuse(counts, statement, head, refusal)
+            self._refuse(question, refusal)
+            return
         answer: SourceAnswer | None = None
         error: MeshError | None = None
         counts.in_progress += 1
         self._in_progress += 1
         try:
-            answer = await self._perform(service, statement, head, body, started + budget)
+            answer = await self._perform(question, body)
         except MeshError as failure:
             error = failure
             counts.errors += 1
@@ -240,37 +251,31 @@ class Runner:
         finally:
             counts.in_progress -= 1
             self._in_progress -= 1
-        message = await self._release(statement, head, answer, error, started + budget)
-        counts.answered += 1
-        counts.busy_ns += int((time.perf_counter() - started) * 1e9)
-        return message
+        self._release(question, answer, error)
 
-    async def _refuse(
-        self, counts: ServiceCounts, statement: QueryStatement, head: QueryHead, refusal: RefusedQuestionError
-    ) -> bytes:
-        counts.refused += 1
-        counts.last_error = QuestionRefusedError.code
-        events.warning("adapter.refused", exchange=statement.id, reason=str(refusal))
+    def _refuse(self, question: _Question, refusal: RefusedQuestionError) -> None:
+        question.counts.refused += 1
+        question.counts.last_error = QuestionRefusedError.code
+        events.warning("adapter.refused", exchange=question.statement.id, reason=str(refusal))
         error = QuestionRefusedError()
-        sealed, seal = await self._answers.seal(statement, head, error.status, [], b"", error.code)
-        return pack(AnswerHead(sealed, seal, []))
+        sealed = self._answers.statement(question.statement, question.head, error.status, [], b"", error.code)
+        self._reply(question.reply_to, pack(AnswerHead(sealed, self._answers.seal(sealed), [])))
 
-    async def _perform(
-        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes, deadline: float
-    ) -> SourceAnswer:
+    async def _perform(self, question: _Question, body: bytes) -> SourceAnswer:
         """Wait for a turn, note what is unsafe, ask the source; raises MeshError and nothing else."""
         if self._in_progress > self._limit:
             raise OverloadedError
-        await self._turn(deadline)
+        statement, head = question.statement, question.head
+        await self._turn(question.deadline)
         try:
             if not statement.safe:
                 await self._ledger.intend(head.statement, head.seal)
-            left = _left(deadline)
+            left = _left(question.deadline)
             request = SourceRequest(
                 statement.id, statement.method, head.target, head.headers, body, left, statement.safe
             )
             try:
-                return self._passed_on(statement, await ask(self._sources[service], request))
+                return self._passed_on(statement, await ask(self._sources[question.service], request))
             except MeshError:
                 raise
             except Exception as fault:
@@ -304,81 +309,91 @@ class Runner:
             raise OverloadedError
         return SourceAnswer(answer.status, passed_on(answer.headers), answer.body)
 
-    async def _release(
-        self,
-        statement: QueryStatement,
-        head: QueryHead,
-        answer: SourceAnswer | None,
-        error: MeshError | None,
-        deadline: float,
-    ) -> bytes:
+    def _release(self, question: _Question, answer: SourceAnswer | None, error: MeshError | None) -> None:
         """Seal, put on the ledger, and only then hand out."""
         headers, body = (answer.headers, answer.body) if answer else ([], b"")
         status = answer.status if answer else error.status if error else 0
-        sealed, seal = await self._answers.seal(statement, head, status, headers, body, error.code if error else "")
-        try:
-            await self._ledger.answered(head.statement, head.seal, sealed, seal)
-        except LogUnavailableError as failure:
-            if answer is None:
+        statement, head = question.statement, question.head
+        sealed = self._answers.statement(statement, head, status, headers, body, error.code if error else "")
+
+        def let_go(seal: bytes | None) -> None:
+            if seal is not None:
+                self._hand_out(question, sealed, seal, headers, body)
+            elif answer is None:
                 # An error discloses nothing, so it may leave without an entry.
-                return pack(AnswerHead(sealed, seal, headers))
-            # Of what was done it must not be said that it was not, or it would be done again.
-            error = failure if statement.safe else AnswerTimeoutError(seconds=f"{head.budget_ms / 1000:g}")
-            counts = self._endpoints[ServiceId(statement.service)].counts
-            counts.errors += 1
-            counts.last_error = error.code
-            events.error("adapter.not_released", exchange=statement.id, code=error.code)
-            return await self._release(statement, head, None, error, deadline)
+                self._hand_out(question, sealed, self._answers.seal(sealed), headers, body)
+            else:
+                self._withhold(question)
+
+        self._answers.release(Release(head.statement, head.seal, sealed, let_go))
+
+    def _withhold(self, question: _Question) -> None:
+        """The ledger does not take an answer: tell what can be told."""
+        # Of what was done it must not be said that it was not, or it would be done again.
+        safe = question.statement.safe
+        error = LogUnavailableError() if safe else AnswerTimeoutError(seconds=f"{question.head.budget_ms / 1000:g}")
+        question.counts.errors += 1
+        question.counts.last_error = error.code
+        events.error("adapter.not_released", exchange=question.statement.id, code=error.code)
+        self._release(question, None, error)
+
+    def _hand_out(self, question: _Question, sealed: bytes, seal: bytes, headers: Headers, body: bytes) -> None:
         if len(body) <= INLINE_BODY:
-            return pack(AnswerHead(sealed, seal, headers), body)
-        self._parts.keep(statement.id, body, deadline - time.perf_counter())
-        return pack(AnswerHead(sealed, seal, headers, parts=part_count(len(body)), inbox=self._inbox))
+            message = pack(AnswerHead(sealed, seal, headers), body)
+        else:
+            self._parts.keep(question.statement.id, body, question.deadline - time.perf_counter())
+            message = pack(AnswerHead(sealed, seal, headers, parts=part_count(len(body)), inbox=self._inbox))
+        self._reply(question.reply_to, message)
+        question.counts.answered += 1
+        question.counts.busy_ns += int((time.perf_counter() - question.started) * 1e9)
 
     # -- large bodies
 
-    async def _await_parts(
-        self, service: ServiceId, statement: QueryStatement, head: QueryHead, started: float
-    ) -> bytes:
+    def _await_parts(self, question: _Question) -> None:
         """Say where the parts of a question's body are to go, if the question counts so far."""
-        counts = self._endpoints[service].counts
+        statement, head, counts = question.statement, question.head, question.counts
         try:
-            budget = self._questions.check(service, statement, head, None)
+            budget = self._questions.check(question.service, statement, head, None)
             if head.parts != part_count(statement.request_size):
                 raise RefusedQuestionError(f"{head.parts} parts do not make {statement.request_size} bytes")
         except RefusedQuestionError as refusal:
-            return await self._refuse(counts, statement, head, refusal)
+            self._refuse(question, refusal)
+            return
         if not self._parts.has_room(statement.request_size):
-            counts.answered += 1
+            question.deadline += budget
             counts.errors += 1
             counts.last_error = OverloadedError.code
-            return await self._release(statement, head, None, OverloadedError(), started + budget)
-        upload = Upload(head, service, statement.request_size, started)
-        self._parts.expect(statement.id, upload, budget)
-        return pack(AnswerHead(b"", b"", [], inbox=self._inbox))
+            self._release(question, None, OverloadedError())
+            return
+        self._parts.expect(
+            statement.id, Upload(head, question.service, statement.request_size, question.started), budget
+        )
+        self._reply(question.reply_to, pack(AnswerHead(b"", b"", [], inbox=self._inbox)))
 
-    async def _on_part(self, message: Msg) -> None:
+    def _take_part(self, _: bytes, reply_to: bytes, message: bytes, __: bool) -> None:
         try:
-            head, data = unpack(PartHead, message.data)
+            head, data = unpack(PartHead, message)
         except EnvelopeError as error:
             events.warning("adapter.refused", reason=str(error))
             return
         if head.fetch:
             part = self._parts.give(head)
             if part is not None:  # None: fetched after its time, and the gateway's deadline speaks
-                await message.respond(part)
+                self._reply(reply_to, part)
             return
         wanted, upload = self._parts.take(head, data)
         if upload is not None:
-            self._start_task(self._serve_upload(upload, message))
+            self._start_task(self._serve_upload(upload, reply_to))
         elif wanted:
-            await message.respond(b"")
+            self._reply(reply_to, b"")
 
-    async def _serve_upload(self, upload: Upload, message: Msg) -> None:
+    async def _serve_upload(self, upload: Upload, reply_to: bytes) -> None:
         """Answer a question whose body has arrived, as the reply to its last part."""
         try:
             statement = read_query_statement(upload.head.statement)
-            answer = await self._answer(upload.service, statement, upload.head, upload.body(), upload.started)
-            await message.respond(answer)
+            counts = self._endpoints[upload.service].counts
+            question = _Question(upload.service, counts, statement, upload.head, reply_to, upload.started)
+            await self._answer(question, upload.body())
         except Exception as error:  # noqa: BLE001  # the end of a task, as in `_serve`
             events.exception("adapter.no_answer", service=upload.service, error=repr(error))
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-
-import structlog
-from nats.aio.client import Client
+from typing import Any
 
 from department_adapters.contract import AdapterContract, HttpService, SqlService
 from department_adapters.http_source import HttpSource
@@ -16,20 +14,14 @@ from department_adapters.runner import Runner
 from department_adapters.source import Source
 from department_adapters.sql_source import SqlSource
 from exchange import (
-    BusUnavailableError,
     Ledger,
     PublicKey,
+    ServingBus,
     SigningIdentity,
     bus_tls,
-    connect_client,
-    inbox_prefix,
     load_identity,
     load_sealing_keys,
 )
-
-RETRY_SECONDS = 0.5
-
-events = structlog.get_logger("datong.adapter")
 
 
 async def serve_adapter(
@@ -54,28 +46,19 @@ async def serve_adapter(
     ledger = await Ledger.open(contract.ledger.folder)
     try:
         with _told_to_stop() as stop:
-            while not stop.is_set():
-                closed = asyncio.Event()
-                client = await _connect(contract, identity.uri, stop, closed)
-                if client is None:
-                    return
-                try:
-                    runner = _runner(contract, client, identity, gateways, ledger, sources)
-                    await runner.start()
+            runner = _runner(contract, identity, gateways, ledger, sources)
+            try:
+                await runner.start()
+                if await _first_of(runner.wait_connected(), stop.wait()) == 0:
                     say(
                         f"adapter {contract.adapter.name}: connected outward to {contract.bus.url}, "
                         f"{len(contract.services)} services, 0 inbound ports, instance {runner.instance}"
                     )
                     if ready_file is not None:
                         ready_file.write_text(runner.instance)
-                    await _either(stop, closed)
-                    await runner.stop()
-                finally:
-                    await _close(client)
-                # A client that has given up does not come back; another one, from the start, does.
-                if not stop.is_set():
-                    events.error("adapter.thrown_out", url=contract.bus.url)
-                    await _either(stop, within=RETRY_SECONDS)
+                    await stop.wait()
+            finally:
+                await runner.stop()
     finally:
         await ledger.close()
 
@@ -95,14 +78,15 @@ def make_source(service: HttpService | SqlService, contract: AdapterContract) ->
 
 def _runner(
     contract: AdapterContract,
-    client: Client,
     identity: SigningIdentity,
     gateways: Mapping[str, PublicKey],
     ledger: Ledger,
     sources: Mapping[str, Source] | None,
 ) -> Runner:
+    bus = contract.bus
+    tls = bus_tls(bus.certificate, bus.key, bus.trust_anchors)
     return Runner(
-        client=client,
+        bus=lambda subscriptions: ServingBus(bus.url, tls, contract.adapter.name, subscriptions),
         name=contract.adapter.name,
         version=contract.adapter.version,
         description=contract.adapter.description,
@@ -133,50 +117,12 @@ class _told_to_stop:  # noqa: N801  # used like a function
             asyncio.get_running_loop().remove_signal_handler(number)
 
 
-async def _either(*any_of: asyncio.Event, within: float | None = None) -> None:
-    """Return when one of the events is set, or after `within` seconds."""
-    waits = [asyncio.create_task(event.wait()) for event in any_of]
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> int:
+    """The position of the wait that ended first; the others are given up."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
     try:
-        await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return min(map(tasks.index, done))
     finally:
-        for wait in waits:
-            wait.cancel()
-
-
-async def _connect(contract: AdapterContract, uri: str, stop: asyncio.Event, closed: asyncio.Event) -> Client | None:
-    """A client on the bus, as soon as there is one; None if told to stop before. Sets `closed` when it has given up."""
-    bus = contract.bus
-    tls = bus_tls(bus.certificate, bus.key, bus.trust_anchors)
-
-    async def on_closed() -> None:
-        closed.set()
-
-    while not stop.is_set():
-        client = Client()
-        connecting = asyncio.create_task(
-            connect_client(client, bus.url, tls, contract.adapter.name, inbox_prefix(uri), on_closed=on_closed)
-        )
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not connecting.done():
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
-            await _close(client)
-            return None
-        try:
-            await connecting
-        except BusUnavailableError as error:
-            closed.clear()
-            events.warning("adapter.waiting_for_bus", url=bus.url, cause=repr(error.__cause__))
-            await _either(stop, within=RETRY_SECONDS)
-        else:
-            return client
-    return None
-
-
-async def _close(client: Client) -> None:
-    try:
-        await client.close()
-    except Exception as error:  # noqa: BLE001  # with the bus down, nats-py lets through what its closed transport raises
-        events.warning("adapter.left_without_a_word", cause=repr(error))
+        for task in tasks:
+            task.cancel()

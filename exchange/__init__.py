@@ -84,18 +84,20 @@ from exchange.identity import (
     load_sealing_keys,
     sealing_key,
 )
-from exchange.ledger import Ledger, LedgerError, LedgerLine, read_ledger
+from exchange.ledger import Answered, Ledger, LedgerError, LedgerLine, read_ledger
 from exchange.log import ExchangeLog
 from exchange.log_check import DamagedLogError, LogSummary, check_log
 from exchange.log_reader import EntryFilter, LogReader, Page, StoredEntry
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
+from exchange.nats_link import Subscription
 from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verify_receipt
 from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import Record, read_record, record_bytes
-from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, Sealer, SealError, SealVerifier
+from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.settings import Settings
 from exchange.store import CorruptLogError
-from exchange.transport import Bus, NatsBus, connect_client, inbox_prefix
+from exchange.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
+from exchange.turns import Gathering
 
 __all__ = [
     "ANSWER_CONTEXT",
@@ -106,6 +108,7 @@ __all__ = [
     "AnswerHead",
     "AnswerStatement",
     "AnswerTimeoutError",
+    "Answered",
     "BackendError",
     "BadAnswerError",
     "Broker",
@@ -122,6 +125,7 @@ __all__ = [
     "EnvelopeError",
     "ExchangeLog",
     "Finding",
+    "Gathering",
     "Headers",
     "HeadersTooLargeError",
     "IdentityError",
@@ -160,13 +164,14 @@ __all__ = [
     "Rfc3339",
     "SealError",
     "SealVerifier",
-    "Sealer",
     "SentRequest",
     "ServiceDisabledError",
     "ServiceId",
+    "ServingBus",
     "Settings",
     "SigningIdentity",
     "StoredEntry",
+    "Subscription",
     "SubsystemId",
     "TlogProof",
     "TooManyRequestsError",
@@ -207,6 +212,7 @@ __all__ = [
     "record_bytes",
     "request_digest",
     "run_migrations",
+    "seal_all",
     "sealing_key",
     "service_id",
     "service_nats_subject",

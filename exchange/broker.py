@@ -56,8 +56,9 @@ from exchange.errors import (
 from exchange.identifiers import SubsystemId, subject_token
 from exchange.moments import Rfc3339
 from exchange.record import Outcome, Record, record_bytes, seal_text
-from exchange.seal import PublicKey, Sealer, SealError, SealVerifier
+from exchange.seal import QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.transport import Bus, BusLostError, NoRespondersError
+from exchange.turns import Gathering
 
 INLINE_BODY = 512 << 10
 """Bodies up to this size travel in one message; the bus takes 1 MB."""
@@ -102,6 +103,21 @@ class _Evidence:
     said: AnswerStatement
     statement: bytes
     seal: bytes
+
+
+class _Carriage:
+    """A question on its way: sealed and sent with others of the same turn."""
+
+    __slots__ = ("deadline", "parts", "query", "reply", "seal", "sealed")
+
+    def __init__(self, query: Query, sealed: bytes) -> None:
+        self.query = query
+        self.sealed = sealed
+        self.seal: bytes | None = None
+        """Set when it is sent."""
+        self.parts = _part_count(len(query.body)) if len(query.body) > INLINE_BODY else 0
+        self.deadline = 0.0
+        self.reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
 
 class UnrecordedEndError(LogUnavailableError):
@@ -155,10 +171,13 @@ AdapterKey = Callable[[str], tuple[SubsystemId, PublicKey] | None]
 class Broker:
     """Carries queries to departments and records what happened."""
 
-    def __init__(self, *, bus: Bus, log: Log, sealer: Sealer, verifier: SealVerifier, adapter_key: AdapterKey) -> None:
+    def __init__(
+        self, *, bus: Bus, log: Log, sealing_key: PrivateKey, verifier: SealVerifier, adapter_key: AdapterKey
+    ) -> None:
         self._bus = bus
         self._log = log
-        self._sealer = sealer
+        self._sealing_key = sealing_key
+        self._leaving = Gathering(self._seal_and_send)
         self._verifier = verifier
         self._adapter_key = adapter_key
         self._time_text = Rfc3339()
@@ -172,28 +191,27 @@ class Broker:
         """
         statement = query.statement
         sealed = statement_bytes(statement)
-        seal: bytes | None = None
+        carriage = _Carriage(query, sealed)
         evidence: _Evidence | None = None
         intended = False
         try:
             if not query.safe:
                 await self._log.intend(statement.id, deadline_ms=_deadline_ms(query), record=sealed, salt=query.salt)
                 intended = True
-            seal = await self._sealer.seal(sealed)
-            head, body = await self._carry(query, sealed, seal)
+            head, body = await self._carry(carriage)
             evidence = self._check(query, sealed, head, body)
             if evidence.said.error:
                 raise _error_from_adapter(evidence.said, query)
         except MeshError as error:
-            await self._record(query, sealed, seal, evidence, error, intended)
+            await self._record(carriage, evidence, error, intended)
             raise
         except Exception as fault:
             # A fault of ours must not lose the record; the caller learns nothing but the exchange's number.
             events.exception("broker.fault", exchange=statement.id, error=repr(fault))
             failure = MeshError()
-            await self._record(query, sealed, seal, evidence, failure, intended)
+            await self._record(carriage, evidence, failure, intended)
             raise failure from fault
-        await self._record(query, sealed, seal, evidence, None, intended)
+        await self._record(carriage, evidence, None, intended)
         return Answer(evidence.said.status, head.headers, body)
 
     async def refuse(
@@ -228,18 +246,40 @@ class Broker:
         )
         await self._append(record, statement, b"", now_ms, settles_intent=False)
 
-    async def _carry(self, query: Query, sealed: bytes, seal: bytes) -> tuple[AnswerHead, bytes]:
-        """Send the question, its body in parts if it is large, and fetch the answer, likewise."""
-        deadline = time.perf_counter() + query.timeout
-        body = query.body
-        parts = _part_count(len(body)) if len(body) > INLINE_BODY else 0
-        head = QueryHead(sealed, seal, query.salt, query.target, query.headers, int(query.timeout * 1000), parts)
+    def _seal_and_send(self, together: list[_Carriage]) -> None:
+        """Seal questions with one signature, and send them."""
         try:
-            message = await self._bus.request(query.nats_subject, pack(head, b"" if parts else body), query.timeout)
+            seals = seal_all(self._sealing_key, QUERY_CONTEXT, [carriage.sealed for carriage in together])
+        except Exception as fault:  # noqa: BLE001  # told to all that wait, who would hear of it in no other way
+            for carriage in together:
+                carriage.reply.set_exception(fault)
+            return
+        for carriage, seal in zip(together, seals, strict=True):
+            try:
+                self._send(carriage, seal)
+            except Exception as fault:  # noqa: BLE001  # likewise
+                carriage.reply.set_exception(fault)
+
+    def _send(self, carriage: _Carriage, seal: bytes) -> None:
+        query, parts = carriage.query, carriage.parts
+        budget_ms = int(query.timeout * 1000)
+        head = QueryHead(carriage.sealed, seal, query.salt, query.target, query.headers, budget_ms, parts)
+        carriage.seal = seal
+        carriage.deadline = time.perf_counter() + query.timeout
+        message = pack(head, b"" if parts else query.body)
+        self._bus.post(query.nats_subject, message, query.timeout, carriage.reply)
+
+    async def _carry(self, carriage: _Carriage) -> tuple[AnswerHead, bytes]:
+        """Send the question, its body in parts if it is large, and fetch the answer, likewise."""
+        query = carriage.query
+        self._leaving.add(carriage)
+        try:
+            message = await carriage.reply
             answer, answer_body = unpack(AnswerHead, message)
-            if parts and answer.inbox and not answer.statement:
+            if carriage.parts and answer.inbox and not answer.statement:
                 # The adapter that took the head waits for the parts; the answer comes as the reply to the last one.
-                message = await self._send_parts(query, _inbox_of(query, answer), parts, deadline)
+                inbox = _inbox_of(query, answer)
+                message = await self._send_parts(query, inbox, carriage.parts, carriage.deadline)
                 answer, answer_body = unpack(AnswerHead, message)
         except NoRespondersError as error:
             raise AdapterUnavailableError(owner=query.owner) from error
@@ -248,7 +288,7 @@ class Broker:
                 "answer-form", problem="The answer is not an envelope.", problem_zh="应答报文格式不正确。"
             ) from error
         if answer.parts:
-            answer_body = await self._fetch_parts(query, answer, deadline)
+            answer_body = await self._fetch_parts(query, answer, carriage.deadline)
         return answer, answer_body
 
     async def _send_parts(self, query: Query, inbox: str, parts: int, deadline: float) -> bytes:
@@ -329,14 +369,13 @@ class Broker:
 
     async def _record(
         self,
-        query: Query,
-        sealed: bytes,
-        seal: bytes | None,
+        carriage: _Carriage,
         evidence: _Evidence | None,
         error: MeshError | None,
         intended: bool,
     ) -> None:
         now_ms = time.time_ns() // 1_000_000
+        query, seal = carriage.query, carriage.seal
         statement = query.statement
         record = Record(
             answer=Raw(evidence.statement) if evidence else UNSET,
@@ -347,7 +386,7 @@ class Broker:
             ended_at=self._time_text(now_ms),
             id=statement.id,
             outcome=outcome_of(error, carried=seal is not None, safe=query.safe),
-            query=Raw(sealed),
+            query=Raw(carriage.sealed),
             query_seal=seal_text(seal) if seal else UNSET,
             rule=error.rule if error else "",
             source=error.source if error else "",

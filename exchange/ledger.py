@@ -6,7 +6,7 @@ Rules:
 2. An unsafe question is on disk (`fdatasync`) before the department's system is touched. An answer's line is with the operating
    system before it is released, so that it survives this process, and on disk within a second.
 3. A write that fails is undone and releases nothing. A last line that a power cut tore is cut off at the next start, and said.
-4. All lines of one turn of the event loop are one write. Syncing never stalls the loop.
+4. Lines that come together are one write. Syncing never stalls the loop.
 5. One process at a time: the folder is locked.
 """
 
@@ -16,7 +16,7 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +50,9 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     query_seal: str
 
 
+Answered = tuple[bytes, bytes, bytes, bytes]
+"""An answer that was released: query statement, its seal, answer statement, its seal."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(LedgerLine).decode
 
@@ -62,7 +65,7 @@ class Ledger:
         self._lock = lock
         self._loop = asyncio.get_running_loop()
         self._time_text = Rfc3339()
-        self._waiting: list[tuple[bytes, asyncio.Future[None], bool]] = []
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._to_sync: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
         self._sync_timer: asyncio.TimerHandle | None = None
@@ -91,11 +94,20 @@ class Ledger:
 
     async def intend(self, query: bytes, query_seal: bytes) -> None:
         """Return when it is on disk that the question is about to be asked; raises LogUnavailableError."""
-        await self._append(self._line("intent", query, query_seal), durable=True)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((self._line("intent", query, query_seal), future))
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._flush)
+        await future
 
-    async def answered(self, query: bytes, query_seal: bytes, answer: bytes, answer_seal: bytes) -> None:
-        """Return when the answer's line would survive this process; raises LogUnavailableError."""
-        await self._append(self._line("answer", query, query_seal, answer, answer_seal), durable=False)
+    def answered(self, answers: Sequence[Answered]) -> None:
+        """Return when the answers' lines would survive this process.
+
+        Raises:
+            LogUnavailableError: They could not be written; none of them is there.
+        """
+        self._put(b"".join([self._line("answer", *each) for each in answers]))
+        self._sync_soon()
 
     async def close(self) -> None:
         """Write and sync what is left; let go of the folder."""
@@ -126,36 +138,32 @@ class Ledger:
         )
         return _encode(line) + b"\n"
 
-    def _append(self, line: bytes, *, durable: bool) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((line, future, durable))
-        if len(self._waiting) == 1:
-            self._loop.call_soon(self._flush)
-        return future
-
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         try:
+            self._put(b"".join([line for line, _ in waiting]))
+        except LogUnavailableError as error:
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        self._to_sync += [future for _, future in waiting]
+        self._start_sync()
+
+    def _sync_soon(self) -> None:
+        if self._sync_timer is None and self._syncing is None:
+            self._sync_timer = self._loop.call_later(SYNC_SECONDS, self._start_sync)
+
+    def _put(self, data: bytes) -> None:
+        try:
             if self._size >= SEGMENT_BYTES and self._syncing is None:
                 self._next_segment()
-            self._write(b"".join([line for line, _, _ in waiting]))
+            self._write(data)
         except OSError as error:
             events.error("ledger.write", error=error.strerror)
-            for _, future, _ in waiting:
-                if not future.done():
-                    future.set_exception(LogUnavailableError("ledger-written"))
-            return
-        for _, future, durable in waiting:
-            if durable:
-                self._to_sync.append(future)
-            elif not future.done():
-                future.set_result(None)
-        if self._to_sync:
-            self._start_sync()
-        elif self._sync_timer is None and self._syncing is None:
-            self._sync_timer = self._loop.call_later(SYNC_SECONDS, self._start_sync)
+            raise LogUnavailableError("ledger-written") from error
 
     def _write(self, data: bytes) -> None:
         """All of it or nothing; raises OSError."""
@@ -179,6 +187,7 @@ class Ledger:
         try:
             while True:
                 futures, self._to_sync = self._to_sync, []
+                on_disk = self._size
                 try:
                     await self._loop.run_in_executor(None, os.fdatasync, self._fd)
                 except OSError as error:
@@ -191,9 +200,11 @@ class Ledger:
                         if not future.done():
                             future.set_result(None)
                 if not self._to_sync:
-                    return
+                    break
         finally:
             self._syncing = None
+        if self._size != on_disk:
+            self._sync_soon()  # lines that were written meanwhile
 
     def _next_segment(self) -> None:
         os.fdatasync(self._fd)

@@ -1,8 +1,8 @@
 """The exchange log as a gateway uses it: append a record, intend, ask for a checkpoint, settle what a crash left open.
 
 Rules:
-1. A process of its own writes (`exchange.log_writer`), so that a slow disk does not stall the gateway's event loop. All
-   that one turn of the loop appends travels as one frame, and the answer comes when it is durable.
+1. A process of its own writes (`exchange.log_writer`), so that a slow disk does not stall the gateway's event loop. What
+   one turn of the loop appends travels in few frames (`exchange.turns`), and the answer comes when it is durable.
 2. Fail closed: no writer, no answer in time, a database that refuses: every waiting caller gets LogUnavailableError.
 3. An intent ends in exactly one terminal record. Those of an earlier life of this gateway, and those past their
    deadline that nobody here works on any more, become `unknown`: `recover` does it at start and from time to time,
@@ -32,6 +32,7 @@ from exchange.log_reader import LogReader, StoredIntent
 from exchange.moments import Rfc3339
 from exchange.record import Record, record_bytes
 from exchange.store_sqlite import create_file
+from exchange.turns import MOST
 
 _SWEEP_SECONDS = 5.0
 _FORGOTTEN_MS = 600_000
@@ -148,9 +149,10 @@ class ExchangeLog:
         pending.entry_futures.append(future)
         if settles_intent:
             pending.settled.append(exchange_id)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        if len(pending.entries) >= MOST:
+            self._send()
+        else:
+            self._schedule()
         return future
 
     def intend(self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes = b"") -> asyncio.Future[None]:
@@ -199,8 +201,7 @@ class ExchangeLog:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
-        if self._scheduled:
-            self._flush()
+        self._flush()
         await self._link.close()
         await self._engine.dispose()
 
@@ -262,6 +263,10 @@ class ExchangeLog:
 
     def _flush(self) -> None:
         self._scheduled = False
+        if self._next:
+            self._send()
+
+    def _send(self) -> None:
         pending, self._next = self._next, Pending()
         self._link.send(pending)
 

@@ -60,6 +60,10 @@ class Pending:
     checkpoint_futures: list[asyncio.Future[str]] = field(default_factory=list)
     probe: bool = False
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to ask for."""
+        return bool(self.entries or self.done_futures or self.certificates or self.checkpoint_futures or self.probe)
+
     def frame(self) -> Frame:
         """The message that asks for all of it."""
         return Frame(

@@ -1,11 +1,12 @@
-"""One connection to a NATS server: publish, subscribe to one subject, parse. Nothing else.
+"""One connection to a NATS server: subscribe, publish, parse. Nothing else.
 
-The gateway's side of the bus is this instead of nats-py: in trials a request through nats-py cost the requester five times
-the CPU (docs/decisions/0003). Adapters, tools and tests use nats-py, which also checks that both speak the same protocol.
+Gateways and adapters use this instead of nats-py: in trials a request through nats-py cost the requester five times the CPU
+(docs/decisions/0003). Tools and tests use nats-py, which also checks that both speak the same protocol.
 
 Rules:
 1. TLS first: nothing in clear text is read or written (the server is configured with `handshake_first`).
-2. Everything published in one turn of the event loop leaves in one write: one TLS record, one system call.
+2. What is published in one turn of the event loop leaves in few writes: a TLS record and a system call for a group of
+   messages (`exchange.turns`).
 3. A silent server is noticed: a PING every `ping_seconds`, and the link is dropped when two in a row stay unanswered.
 4. A link is used once. When it breaks it says so to its owner, who opens another.
 5. What the server says is bounded: a line or a message that is too long ends the link, as does anything not understood.
@@ -15,10 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
+
+from exchange.turns import MOST
 
 PING_SECONDS = 5.0
 MAX_BUFFERED = 64 << 20
@@ -29,8 +34,8 @@ MAX_LINE = 64 << 10
 MAX_MESSAGE = 2 << 20
 """Bytes of one message with its headers; servers are configured for 1 MB."""
 
-OnMessage = Callable[[bytes, bytes, bool], None]
-"""Called with subject, payload, and whether the server says that nobody listens."""
+Take = Callable[[bytes, bytes, bytes, bool], None]
+"""Called with subject, where to reply (empty: nobody waits), payload, and whether the server says that nobody listens."""
 
 events = structlog.get_logger("datong.bus")
 
@@ -39,14 +44,23 @@ class LinkError(Exception):
     """The server refused the connection or broke the protocol; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One subject, with wildcards or without, and who takes what comes on it."""
+
+    subject: str
+    take: Take
+    queue: str = ""
+    """Of those who subscribe with the same queue group, one gets each message."""
+
+
 class NatsLink(asyncio.Protocol):
     """The protocol of one connection."""
 
     def __init__(
         self,
         name: str,
-        inbox: bytes,
-        on_message: OnMessage,
+        subscriptions: Sequence[Subscription],
         on_lost: Callable[[NatsLink], None],
         *,
         ping_seconds: float = PING_SECONDS,
@@ -54,14 +68,13 @@ class NatsLink(asyncio.Protocol):
         """
         Args:
             name: Shown by the server's monitoring.
-            inbox: Prefix of the one subscription, `<inbox>.r.*`.
             on_lost: Called once, when an established connection has ended, whoever ended it.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._name = name
-        self._inbox = inbox
-        self._on_message = on_message
+        self._subscriptions = subscriptions
+        self._takers = {b"%d" % number: each.take for number, each in enumerate(subscriptions, 1)}
         self._on_lost = on_lost
         self._ping_seconds = ping_seconds
         self._transport: asyncio.Transport | None = None
@@ -69,6 +82,7 @@ class NatsLink(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._missing = 0
         self._out: list[bytes] = []
+        self._gathered = 0
         self._buffered_out = 0
         self._flushing = False
         self._paused = False
@@ -76,6 +90,7 @@ class NatsLink(asyncio.Protocol):
         self._ping_timer: asyncio.TimerHandle | None = None
         self.info: dict[str, Any] = {}
         self.ready: asyncio.Future[None] = loop.create_future()
+        self._pongs: deque[asyncio.Future[None] | None] = deque()
 
     @property
     def writable(self) -> bool:
@@ -83,8 +98,23 @@ class NatsLink(asyncio.Protocol):
         return self._transport is not None and self._buffered_out < MAX_BUFFERED
 
     def publish(self, subject: bytes, reply: bytes, payload: bytes) -> None:
-        """Send one message at the end of this turn of the event loop."""
+        """Send one message at the end of this turn of the event loop, or before.
+
+        Args:
+            reply: Where the answer is to go; empty if none is expected.
+        """
         self._send(b"PUB %b %b %d\r\n" % (subject, reply, len(payload)), payload, b"\r\n")
+
+    def leave(self, subject: str) -> asyncio.Future[None]:
+        """Give up a subscription; the future is done when the server knows, and all it sent before was taken.
+
+        It fails with LinkError if the connection ends before.
+        """
+        known: asyncio.Future[None] = self._loop.create_future()
+        numbers = [number for number, each in enumerate(self._subscriptions, 1) if each.subject == subject]
+        self._send(b"".join([b"UNSUB %d\r\n" % number for number in numbers]) + b"PING\r\n")
+        self._pongs.append(known)
+        return known
 
     def close(self) -> None:
         """Write what is waiting, then close."""
@@ -107,8 +137,10 @@ class NatsLink(asyncio.Protocol):
         self._transport = None
         if self._ping_timer is not None:
             self._ping_timer.cancel()
-        if not self.ready.done():
-            self.ready.set_exception(LinkError(f"the connection was closed: {exc or 'by the server'}"))
+        error = LinkError(f"the connection was closed: {exc or 'by the server'}")
+        for waiting in (self.ready, *self._pongs):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -159,14 +191,19 @@ class NatsLink(asyncio.Protocol):
                     self._missing = body_end + 2 - end
                     self._pieces.append(data[at:])
                     return b""
+                # MSG subject number [reply] size; HMSG subject number [reply] size-of-headers size.
+                take = self._takers.get(fields[2])
                 if kind == b"MSG":
-                    self._on_message(fields[1], data[body_at:body_end], False)
+                    if take is not None:
+                        take(fields[1], fields[3] if len(fields) == 5 else b"", data[body_at:body_end], False)
                 else:
                     header_end = body_at + int(fields[-2])
                     if not body_at <= header_end <= body_end:
                         raise LinkError("a message's headers are longer than the message")
                     status = data[body_at:header_end].partition(b"\r\n")[0]
-                    self._on_message(fields[1], data[header_end:body_end], status.startswith(b"NATS/1.0 503"))
+                    nobody = status.startswith(b"NATS/1.0 503")
+                    if take is not None:
+                        take(fields[1], fields[3] if len(fields) == 6 else b"", data[header_end:body_end], nobody)
                 at = body_end + 2
                 continue
             self._control(kind, data[at:line_end])
@@ -178,8 +215,9 @@ class NatsLink(asyncio.Protocol):
             self._send(b"PONG\r\n")
         elif kind == b"PON":
             self._unanswered = 0
-            if not self.ready.done():
-                self.ready.set_result(None)
+            waiting = self._pongs.popleft() if self._pongs else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
         elif kind == b"INF":
             first = not self.info
             info = json.loads(line[5:])
@@ -207,7 +245,11 @@ class NatsLink(asyncio.Protocol):
             "version": "1",
             "name": self._name,
         }
-        self._send(b"CONNECT %b\r\nSUB %b.r.* 1\r\nPING\r\n" % (json.dumps(options).encode(), self._inbox))
+        lines = [b"CONNECT %b" % json.dumps(options).encode()]
+        for number, each in enumerate(self._subscriptions, 1):
+            lines.append(" ".join(filter(None, ("SUB", each.subject, each.queue, str(number)))).encode())
+        self._send(b"\r\n".join((*lines, b"PING", b"")))
+        self._pongs.append(self.ready)
         self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
 
     def _ping(self) -> None:
@@ -217,20 +259,29 @@ class NatsLink(asyncio.Protocol):
             self.abort()
             return
         self._send(b"PING\r\n")
+        self._pongs.append(None)
         self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
 
     # -- writing
 
     def _send(self, *pieces: bytes) -> None:
         self._out += pieces
-        if not self._flushing and not self._paused:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-        elif self._paused:
+        if self._paused:
             self._buffered_out += sum(map(len, pieces))
+            return
+        self._gathered += 1
+        if self._gathered >= MOST:
+            self._flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_turn)
+
+    def _flush_turn(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
+        self._gathered = 0
         if self._transport is None or self._paused or not self._out:
             return
         out, self._out = self._out, []

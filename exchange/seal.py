@@ -1,7 +1,7 @@
-"""Seals: one signature for all statements finished in the same turn of the event loop.
+"""Seals: one signature for all statements finished together (`exchange.turns`).
 
 Rules:
-1. The statements of a turn are the leaves of an RFC 9162 tree; only its root is signed. A seal carries the signature, the
+1. The statements are the leaves of an RFC 9162 tree; only its root is signed. A seal carries the signature, the
    leaf's index, the tree's size and the inclusion path. One statement alone is a tree of one leaf: a plain signature.
 2. What is signed is `context || root`. The context separates questions from answers: one can never pass for the other.
 3. A seal never names its signer. The statement does (by certificate fingerprint), so the signer is under the signature.
@@ -12,7 +12,6 @@ Layout of a seal, big-endian: version 0x01, index u16, size u16, signature lengt
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -89,33 +88,6 @@ def check_seal(key: PublicKey, context: bytes, seal: bytes, statement: bytes) ->
     """Return if the seal proves that the key's holder sealed the statement; raises SealError otherwise."""
     root, signature = open_seal(seal, statement)
     check_signature(key, signature, context + root)
-
-
-class Sealer:
-    """Seals statements, all of one turn of the event loop together."""
-
-    def __init__(self, key: PrivateKey, context: bytes) -> None:
-        self._key = key
-        self._context = context
-        self._waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
-
-    def seal(self, statement: bytes) -> asyncio.Future[bytes]:
-        """The future seal of the statement; done within one turn of the event loop."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        self._waiting.append((statement, future))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._flush)
-        return future
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), MAX_BATCH):
-            batch = waiting[start : start + MAX_BATCH]
-            seals = seal_all(self._key, self._context, [statement for statement, _ in batch])
-            for (_, future), seal in zip(batch, seals, strict=True):
-                if not future.done():
-                    future.set_result(seal)
 
 
 class SealVerifier:

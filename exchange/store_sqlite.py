@@ -87,8 +87,11 @@ class SqliteStore:
     async def append(self, edge: Edge, batch: Batch) -> Edge:
         hashes = batch.leaf_hashes()
         with self._writing() as db:
-            edge = self._catch_up(db, edge)
             grown, tiles = edge.extended(hashes)
+            if not self._grow(db, edge, grown):
+                edge = self._catch_up(db, edge)
+                grown, tiles = edge.extended(hashes)
+                self._grow(db, edge, grown)
             rows = [
                 (seq, hashed, *entry)
                 for seq, hashed, entry in zip(range(edge.size, grown.size), hashes, batch.entries, strict=True)
@@ -106,7 +109,6 @@ class SqliteStore:
                 db.executemany(_INSERT_INTENT, [(*who, *intent) for intent in batch.intents])
             if batch.certificates:
                 db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
-            db.execute("UPDATE log_state SET size = ?, root = ?", (grown.size, grown.root))
         return grown
 
     async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:
@@ -191,6 +193,11 @@ class SqliteStore:
             raise CorruptLogError("the row that holds the size of the log is missing")
         size, root = row
         return size, root
+
+    def _grow(self, db: sqlite3.Connection, edge: Edge, grown: Edge) -> bool:
+        """Compare and swap: whether the log still had the size of `edge`, and now has that of `grown`."""
+        query = "UPDATE log_state SET size = ?, root = ? WHERE size = ?"
+        return db.execute(query, (grown.size, grown.root, edge.size)).rowcount == 1
 
     def _catch_up(self, db: sqlite3.Connection, edge: Edge) -> Edge:
         size, root = self._state(db)

@@ -12,11 +12,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from nats.aio.client import Client
 
 from exchange.errors import AnswerTimeoutError, BusUnavailableError, OverloadedError
 from exchange.identifiers import subject_token
-from exchange.nats_link import PING_SECONDS, LinkError, NatsLink
+from exchange.nats_link import PING_SECONDS, LinkError, NatsLink, Subscription
 
 MIN_SERVER = (2, 12)
 """Older servers ignore message TTL and batch publishing without an error, so they are refused."""
@@ -61,73 +62,71 @@ class Bus(Protocol):
     @property
     def connected(self) -> bool: ...
 
-    async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
-        """Return the one reply.
+    def post(self, nats_subject: str, message: bytes, timeout: float, reply: asyncio.Future[bytes]) -> None:
+        """Send a message; the one reply, or why there is none, becomes the result of `reply`.
 
-        Raises:
+        `reply` fails with one of:
             NoRespondersError: Nobody listens; nothing was delivered.
-            BusUnavailableError: Not connected; nothing was sent. BusLostError: sent, then the connection broke.
+            BusUnavailableError, OverloadedError: Nothing was sent. BusLostError: sent, then the connection broke.
             AnswerTimeoutError: No reply within `timeout` seconds.
         """
 
+    async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
+        """Send a message and return the one reply; raises as `post` says."""
 
-class NatsBus:
-    """`Bus` on one `NatsLink` at a time: a gateway's side of the bus."""
 
-    def __init__(self, urls: str, tls: ssl.SSLContext, identity: str, *, ping_seconds: float = PING_SECONDS) -> None:
+class BusConnection:
+    """One `NatsLink` at a time, opened again whenever it breaks: whoever uses the bus may come up before it, and outlive it."""
+
+    def __init__(
+        self,
+        urls: str,
+        tls: ssl.SSLContext,
+        name: str,
+        subscriptions: Sequence[Subscription],
+        *,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
         """
         Args:
             urls: NATS servers, comma-separated, `tls://host:port`.
-            identity: The URI in our certificate; the server lets it read the inbox of that name, and nothing else.
+            name: Shown by the server's monitoring.
             ping_seconds: Two pings in a row without an answer, and the server is taken for lost.
         """
         self._servers = itertools.cycle([urlsplit(url.strip()) for url in urls.split(",")])
         self._tls = tls
-        self._identity = identity
+        self._name = name
+        self._subscriptions = subscriptions
         self._ping_seconds = ping_seconds
-        self._inbox = f"{inbox_prefix(identity)}.{os.urandom(8).hex()}".encode()
         self._link: NatsLink | None = None
         self._lost = asyncio.Event()
-        self._counter = itertools.count(1)
-        self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._there = asyncio.Event()
         self.server_version = ""
 
     @property
     def connected(self) -> bool:
+        """Whether there is a link, and the server knows its subscriptions."""
         return self._link is not None
 
     def start(self) -> None:
-        """Connect in the background, again and again: a gateway may come up before its bus, and outlive it."""
+        """Connect in the background, again and again."""
         self._keeper = asyncio.create_task(self._keep_connected())
 
+    async def wait_connected(self) -> None:
+        """Return when there is a connection."""
+        await self._there.wait()
+
     async def stop(self) -> None:
-        """Close the connection; requests still waiting fail with BusLostError."""
+        """Close the connection, when what waits to be written is written."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
         if self._link is not None:
             self._link.close()
 
-    async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
-        link = self._link
-        if link is None:
-            raise BusUnavailableError
-        if not link.writable:
-            raise OverloadedError
-        if len(message) > MAX_PAYLOAD:
-            raise ValueError(f"a message of {len(message)} bytes is more than the bus takes")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        reply = b"%b.r.%d" % (self._inbox, next(self._counter))
-        self._waiting[reply] = future
-        timer = loop.call_later(timeout, self._expire, reply, timeout)
-        try:
-            link.publish(nats_subject.encode("ascii"), reply, message)
-            return await future
-        finally:
-            timer.cancel()
-            self._waiting.pop(reply, None)
+    def on_lost(self) -> None:
+        """Called when the connection has ended."""
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -148,9 +147,7 @@ class NatsBus:
 
     async def _open(self, host: str, port: int) -> None:
         """Return when there is a link in use."""
-        link = NatsLink(
-            self._identity, self._inbox, self._on_message, self._on_link_lost, ping_seconds=self._ping_seconds
-        )
+        link = NatsLink(self._name, self._subscriptions, self._on_link_lost, ping_seconds=self._ping_seconds)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().create_connection(
@@ -168,31 +165,112 @@ class NatsBus:
         self.server_version = version
         self._lost.clear()
         self._link = link
-
-    def _on_message(self, subject: bytes, payload: bytes, nobody: bool) -> None:
-        future = self._waiting.get(subject)
-        if future is None or future.done():
-            return  # too late: its request has been answered for
-        if nobody:
-            future.set_exception(NoRespondersError())
-        else:
-            future.set_result(payload)
-
-    def _expire(self, reply: bytes, timeout: float) -> None:
-        future = self._waiting.get(reply)
-        if future is not None and not future.done():
-            future.set_exception(AnswerTimeoutError(seconds=f"{timeout:g}"))
+        self._there.set()
 
     def _on_link_lost(self, link: NatsLink) -> None:
         if link is not self._link:
             return  # an attempt to connect that was given up; the link in use is another
         self._link = None
+        self._there.clear()
         self._lost.set()
-        events.warning("bus.lost", waiting=len(self._waiting))
+        self.on_lost()
+
+
+class NatsBus(BusConnection):
+    """`Bus`: a gateway's side of it."""
+
+    def __init__(self, urls: str, tls: ssl.SSLContext, identity: str, *, ping_seconds: float = PING_SECONDS) -> None:
+        """
+        Args:
+            identity: The URI in our certificate; the server lets it read the inbox of that name, and nothing else.
+        """
+        inbox = f"{inbox_prefix(identity)}.{os.urandom(8).hex()}.r"
+        super().__init__(urls, tls, identity, [Subscription(f"{inbox}.*", self._on_message)], ping_seconds=ping_seconds)
+        self._reply_subject = inbox.encode() + b".%d"
+        self._counter = itertools.count(1)
+        self._waiting: dict[bytes, tuple[asyncio.Future[bytes], asyncio.TimerHandle]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def post(self, nats_subject: str, message: bytes, timeout: float, reply: asyncio.Future[bytes]) -> None:
+        link = self._link
+        if link is None:
+            reply.set_exception(BusUnavailableError())
+        elif not link.writable:
+            reply.set_exception(OverloadedError())
+        elif len(message) > MAX_PAYLOAD:
+            reply.set_exception(ValueError(f"a message of {len(message)} bytes is more than the bus takes"))
+        else:
+            subject = self._reply_subject % next(self._counter)
+            timer = self._loop.call_later(timeout, self._expire, subject, timeout)
+            self._waiting[subject] = reply, timer
+            link.publish(nats_subject.encode("ascii"), subject, message)
+
+    async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
+        reply: asyncio.Future[bytes] = self._loop.create_future()
+        self.post(nats_subject, message, timeout, reply)
+        try:
+            return await reply
+        finally:
+            if reply.cancelled():  # given up: nothing may stay behind until the deadline
+                for subject in [each for each, (waits, _) in self._waiting.items() if waits is reply]:
+                    self._waiting.pop(subject)[1].cancel()
+
+    def _on_message(self, subject: bytes, _: bytes, payload: bytes, nobody: bool) -> None:
+        waiting = self._waiting.pop(subject, None)
+        if waiting is None:
+            return  # too late: its request has been answered for
+        reply, timer = waiting
+        timer.cancel()
+        if reply.done():
+            return  # nobody waits any more
+        if nobody:
+            reply.set_exception(NoRespondersError())
+        else:
+            reply.set_result(payload)
+
+    def _expire(self, subject: bytes, timeout: float) -> None:
+        reply, _ = self._waiting.pop(subject)
+        if not reply.done():
+            reply.set_exception(AnswerTimeoutError(seconds=f"{timeout:g}"))
+
+    def on_lost(self) -> None:
         # The replies awaited can no longer arrive: a new connection has a new subscription.
-        for future in list(self._waiting.values()):
-            if not future.done():
-                future.set_exception(BusLostError())
+        waiting, self._waiting = self._waiting, {}
+        events.warning("bus.lost", waiting=len(waiting))
+        for reply, timer in waiting.values():
+            timer.cancel()
+            if not reply.done():
+                reply.set_exception(BusLostError())
+
+
+class ServingBus(BusConnection):
+    """An adapter's side of the bus: it takes what comes on its subjects, and replies."""
+
+    def reply(self, to: bytes, message: bytes) -> None:
+        """Send the one reply to a message that was taken.
+
+        Raises:
+            BusUnavailableError: The connection is gone, and with it the right to reply. OverloadedError: it takes no more.
+            ValueError: The message is more than the bus takes, or nobody waits for a reply.
+        """
+        link = self._link
+        if link is None:
+            raise BusUnavailableError
+        if not link.writable:
+            raise OverloadedError
+        if not to or len(message) > MAX_PAYLOAD:
+            raise ValueError(f"a message of {len(message)} bytes, with {'a' if to else 'no'} place to reply to")
+        link.publish(to, b"", message)
+
+    async def leave(self, subjects: Collection[str]) -> None:
+        """Take no more from the subjects, also on later connections; returns when all that was sent before was taken."""
+        self._subscriptions = [each for each in self._subscriptions if each.subject not in subjects]
+        if self._link is not None:
+            with contextlib.suppress(LinkError):
+                await asyncio.gather(*[self._link.leave(subject) for subject in subjects])
+
+    def on_lost(self) -> None:
+        events.warning("bus.lost")
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -15,12 +15,10 @@ from fastapi import FastAPI
 from ca_auth import Authenticator, HandshakeRefusal
 from exchange import (
     ANSWER_CONTEXT,
-    QUERY_CONTEXT,
     Broker,
     ExchangeLog,
     NatsBus,
     PublicKey,
-    Sealer,
     SealVerifier,
     Settings,
     SigningIdentity,
@@ -31,6 +29,7 @@ from exchange import (
 )
 from gateway import audit
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
+from gateway.health import answer_alive
 from gateway.management import management_api
 from registry import Registry, RegistryMirror
 
@@ -51,7 +50,7 @@ class Gateway:
 
 
 class GatewayApp:
-    """The ASGI application: `/r1` goes straight to the exchange face, everything else to FastAPI.
+    """The ASGI application: `/r1` goes straight to the exchange face, everything but that and `/healthz` to FastAPI.
 
     uvicorn runs its lifespan, which opens the gateway; before that it answers nothing.
     """
@@ -65,10 +64,14 @@ class GatewayApp:
         """What kept the gateway from opening."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["raw_path"].startswith(b"/r1/") and self._face is not None:
-            await self._face(scope, receive, send)
-        else:
-            await self._api(scope, receive, send)
+        if scope["type"] == "http" and self._face is not None:
+            if scope["raw_path"].startswith(b"/r1/"):
+                await self._face(scope, receive, send)
+                return
+            if scope["raw_path"] == b"/healthz" and scope["method"] in ("GET", "HEAD"):
+                await answer_alive(send)
+                return
+        await self._api(scope, receive, send)
 
     def edge_refused(self, rule: str, status: int, peer: str | None) -> None:
         """Put on the record a request that ended before it reached the application."""
@@ -124,7 +127,7 @@ async def open_gateway(settings: Settings, public_url: str) -> AsyncIterator[Gat
         broker = Broker(
             bus=bus,
             log=log,
-            sealer=Sealer(identity.key, QUERY_CONTEXT),
+            sealing_key=identity.key,
             verifier=SealVerifier(ANSWER_CONTEXT),
             adapter_key=AdapterKeys(mirror, log),
         )

@@ -36,9 +36,9 @@ from exchange import (
     QueryHead,
     QueryStatement,
     Rfc3339,
-    Sealer,
     SealVerifier,
     ServiceId,
+    ServingBus,
     SubsystemId,
     connect_client,
     content_digest,
@@ -49,6 +49,7 @@ from exchange import (
     pack,
     read_answer_statement,
     request_digest,
+    seal_all,
     service_nats_subject,
     statement_bytes,
     unpack,
@@ -182,7 +183,6 @@ class Gateway:
     def __init__(self, pki: Pki, client: Client, party: str = "gateway") -> None:
         self.identity = load_identity(pki.certificate(party), pki.key(party))
         self.client = client
-        self._sealer = Sealer(self.identity.key, QUERY_CONTEXT)
         self._departments = {
             fingerprint: key
             for name in ("tax", "civil")
@@ -209,7 +209,8 @@ class Gateway:
         )
         statement = msgspec.structs.replace(statement, **changes)
         sealed = statement_bytes(statement)
-        head = QueryHead(sealed, await self._sealer.seal(sealed), salt, target, headers, int(timeout * 1000), parts)
+        seal = seal_all(self.identity.key, QUERY_CONTEXT, [sealed])[0]
+        head = QueryHead(sealed, seal, salt, target, headers, int(timeout * 1000), parts)
         return Question(statement, head, b"" if parts else body)
 
     async def send(self, question: Question, *, wait: float = 10.0, service: ServiceId = ENTERPRISES) -> Said:
@@ -268,25 +269,25 @@ async def adapter_on(
 ) -> AsyncIterator[Runner]:
     """An adapter at work."""
     identity = load_identity(pki.certificate(party), pki.key(party))
-    async with bus_client(server, pki, party, subsystem) as client:
-        runner = Runner(
-            client=client,
-            name=party,
-            version="1.2.3",
-            description="测试",
-            subsystem=subsystem,
-            sources=sources,
-            ledger=ledger,
-            key=identity.key,
-            fingerprint=identity.fingerprint,
-            gateways=load_sealing_keys(pki.certificate("gateway")),
-            **options,
-        )
-        await runner.start()
-        try:
-            yield runner
-        finally:
-            await runner.stop(grace)
+    runner = Runner(
+        bus=lambda subscriptions: ServingBus(server.url, pki.bus_tls(party), party, subscriptions),
+        name=party,
+        version="1.2.3",
+        description="测试",
+        subsystem=subsystem,
+        sources=sources,
+        ledger=ledger,
+        key=identity.key,
+        fingerprint=identity.fingerprint,
+        gateways=load_sealing_keys(pki.certificate("gateway")),
+        **options,
+    )
+    await runner.start()
+    try:
+        await asyncio.wait_for(runner.wait_connected(), 10)
+        yield runner
+    finally:
+        await runner.stop(grace)
 
 
 class Notes:
@@ -327,7 +328,7 @@ class Carrier:
         self.broker = Broker(
             bus=bus,
             log=self.log,
-            sealer=Sealer(self.identity.key, QUERY_CONTEXT),
+            sealing_key=self.identity.key,
             verifier=SealVerifier(ANSWER_CONTEXT),
             adapter_key=self.adapters.get,
         )

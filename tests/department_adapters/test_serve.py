@@ -161,27 +161,6 @@ async def test_an_adapter_that_was_removed_is_back_when_it_is_registered_again(
         assert not task.done()
 
 
-async def test_an_adapter_whose_client_gives_up_for_good_connects_anew(
-    nats_server: NatsServer, pki: Pki, gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error that nats-py does not know closes its client for ever; seen from outside, that adapter would be a corpse."""
-    clients = []
-    from exchange import connect_client
-
-    async def note(client, *arguments, **options):  # type: ignore[no-untyped-def]
-        clients.append(client)
-        await connect_client(client, *arguments, **options)
-
-    monkeypatch.setattr("department_adapters.serve.connect_client", note)
-    async with serving(contract(tmp_path, pki, nats_server.url)) as (task, said, ready):
-        await until(ready.exists)
-        await clients[0].publish("x" * 5000, b"")
-        await until(lambda: clients[0].is_closed)
-        assert await answers(gateway)
-        assert (len(clients), len(said)) == (2, 2)
-        assert not task.done()
-
-
 Spoil = Callable[[Path, Pki], dict[str, str]]
 
 

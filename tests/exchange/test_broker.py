@@ -422,8 +422,11 @@ async def test_a_fault_of_ours_is_recorded_and_told_as_nothing_but_a_fault(
     class Faulty:
         connected = True
 
-        async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
+        def post(self, nats_subject: str, message: bytes, timeout: float, reply: asyncio.Future[bytes]) -> None:
             raise RuntimeError("canary: a bug")
+
+        async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
+            raise NotImplementedError
 
     carrier.broker._bus = Faulty()
     for method, outcome in (("GET", "failed"), ("POST", "unknown")):

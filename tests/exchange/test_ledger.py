@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ async def test_lines_hold_the_statements_byte_for_byte(tmp_path: Path) -> None:
     asked = query()
     ledger = await Ledger.open(tmp_path / "ledger")
     await ledger.intend(asked, b"seal")
-    await ledger.answered(asked, b"seal", b'{"status":200}', b"other seal")
+    ledger.answered([(asked, b"seal", b'{"status":200}', b"other seal")])
     await ledger.close()
     intent, answer = read_ledger(tmp_path / "ledger")
     assert (intent.kind, answer.kind) == ("intent", "answer")
@@ -35,7 +34,7 @@ async def test_lines_hold_the_statements_byte_for_byte(tmp_path: Path) -> None:
 
 async def test_an_answer_is_in_the_file_before_it_is_released(tmp_path: Path) -> None:
     ledger = await Ledger.open(tmp_path)
-    await asyncio.gather(*[ledger.answered(query(number), b"", b"{}", b"") for number in range(100)])
+    ledger.answered([(query(number), b"", b"{}", b"") for number in range(100)])
     # Read beside the open ledger, as after kill -9: what was promised is with the operating system.
     assert len(list(read_ledger(tmp_path))) == 100
     await ledger.close()
@@ -44,7 +43,7 @@ async def test_an_answer_is_in_the_file_before_it_is_released(tmp_path: Path) ->
 async def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:
     for life in range(1, 4):
         ledger = await Ledger.open(tmp_path)
-        await ledger.answered(query(), b"", b"{}", b"")
+        ledger.answered([(query(), b"", b"{}", b"")])
         await ledger.close()
         with (tmp_path / "00000001.jsonl").open("ab") as file:
             file.write(b'{"answer":{"torn')

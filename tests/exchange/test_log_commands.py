@@ -138,7 +138,7 @@ async def write_ledger(folder: Path, attempts: list[Attempt]) -> None:
     ledger = await Ledger.open(folder)
     for one in attempts:
         record = read_record(one.record)
-        await ledger.answered(bytes(record.query), b"", bytes(record.answer), b"")  # type: ignore[arg-type]
+        ledger.answered([(bytes(record.query), b"", bytes(record.answer), b"")])  # type: ignore[arg-type]
     await ledger.close()
 
 

@@ -70,7 +70,7 @@ class Story:
             if answer is None:
                 await ledger.intend(statement_bytes(query), b"")
             else:
-                await ledger.answered(statement_bytes(query), b"", answer, b"")
+                ledger.answered([(statement_bytes(query), b"", answer, b"")])
         await ledger.close()
         counts = ReconciliationCounts()
         async with self.place.reader() as reader:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.nats_link import MAX_LINE, MAX_MESSAGE, LinkError, NatsLink
+from exchange.nats_link import MAX_LINE, MAX_MESSAGE, LinkError, NatsLink, Subscription
+from exchange.turns import MOST
 from tests.conftest import Pki
 from tests.exchange.bus_kit import gateway_bus, scripted_server, until
 
@@ -41,11 +43,15 @@ class Ear:
     """A link that hears, on no event loop's connection."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[bytes, bytes, bool]] = []
+        self.heard: list[tuple[bytes, bytes, bytes, bool]] = []
         self.lost: list[NatsLink] = []
         self.wire = Wire()
-        self.link = NatsLink("test", b"_INBOX.me", lambda *message: self.heard.append(message), self.lost.append)
+        subscriptions = [Subscription("_INBOX.me.r.*", self.hears), Subscription("a.b", self.hears, "group")]
+        self.link = NatsLink("test", subscriptions, self.lost.append)
         self.link.connection_made(self.wire)
+
+    def hears(self, *message: Any) -> None:
+        self.heard.append(message)
 
     def hear(self, data: bytes, *cuts: int) -> None:
         edges = [0, *sorted(cuts), len(data)]
@@ -81,7 +87,7 @@ async def test_messages_are_read_the_same_in_whatever_pieces_they_arrive(
     messages: list[tuple[bytes, bytes, bytes | None, bytes]], data: st.DataObject
 ) -> None:
     stream = INFO + b"PING\r\n" + b"".join(message(*each) + b"+OK\r\n" for each in messages) + b"PONG\r\n"
-    expected = [(subject, payload, headers == NOBODY) for subject, payload, headers, _ in messages]
+    expected = [(subject, reply, payload, headers == NOBODY) for subject, payload, headers, reply in messages]
     ear = Ear()
     ear.hear(stream, *data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     assert ear.heard == expected
@@ -95,7 +101,7 @@ async def test_messages_are_read_byte_by_byte(messages: list[tuple[bytes, bytes,
     stream = INFO + b"".join(message(*each) for each in messages) + b"PONG\r\n"
     ear = Ear()
     ear.hear(stream, *range(len(stream)))
-    assert [each[1] for each in ear.heard] == [each[1] for each in messages]
+    assert [each[2] for each in ear.heard] == [each[1] for each in messages]
     assert ear.link.ready.done()
 
 
@@ -138,7 +144,7 @@ async def test_a_link_introduces_itself_once_and_answers_pings() -> None:
     ear.hear(INFO + INFO + b"PING\r\n")
     await asyncio.sleep(0)
     lines = ear.wire.written.split(b"\r\n")
-    assert lines[1:] == [b"SUB _INBOX.me.r.* 1", b"PING", b"PONG", b""]
+    assert lines[1:] == [b"SUB _INBOX.me.r.* 1", b"SUB a.b group 2", b"PING", b"PONG", b""]
     options = json.loads(lines[0].removeprefix(b"CONNECT "))
     assert options["no_responders"] is True
     assert options["headers"] is True
@@ -154,6 +160,46 @@ async def test_everything_of_one_turn_leaves_in_one_write() -> None:
         assert ear.wire.written == b""
     await asyncio.sleep(0)
     assert ear.wire.written == b"PUB a.b r 3\r\none\r\nPUB a.b r 3\r\ntwo\r\n"
+
+
+async def test_many_messages_of_one_turn_do_not_wait_for_its_end() -> None:
+    ear = Ear()
+    ear.hear(INFO)
+    await asyncio.sleep(0)
+    ear.wire.written = b""
+    for _ in range(MOST + 1):
+        ear.link.publish(b"a.b", b"", b"x")
+    assert ear.wire.written.count(b"PUB") == MOST
+    await asyncio.sleep(0)
+    assert ear.wire.written.count(b"PUB") == MOST + 1
+
+
+async def test_a_subscription_is_left_when_all_that_came_before_was_taken() -> None:
+    ear = Ear()
+    ear.hear(INFO + b"PONG\r\n")
+    left = ear.link.leave("a.b")
+    await asyncio.sleep(0)
+    assert ear.wire.written.endswith(b"UNSUB 2\r\nPING\r\n")
+    ear.hear(b"MSG a.b 2 4\r\nlast\r\n")
+    assert not left.done()
+    ear.hear(b"PONG\r\n")
+    assert left.done()
+    assert [each[2] for each in ear.heard] == [b"last"]
+
+
+async def test_leaving_fails_when_the_connection_ends() -> None:
+    ear = Ear()
+    ear.hear(INFO + b"PONG\r\n")
+    left = ear.link.leave("a.b")
+    ear.link.connection_lost(None)
+    with pytest.raises(LinkError):
+        await left
+
+
+async def test_a_message_for_a_subscription_that_is_not_ours_is_passed_over() -> None:
+    ear = Ear()
+    ear.hear(INFO + b"MSG x 7 1\r\nx\r\nMSG _INBOX.me.r.1 1 1\r\ny\r\n")
+    assert [each[2] for each in ear.heard] == [b"y"]
 
 
 async def test_a_link_that_cannot_write_keeps_what_it_was_given_and_says_when_it_is_full() -> None:

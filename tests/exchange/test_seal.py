@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
@@ -15,11 +13,9 @@ from exchange.seal import (
     MAX_BATCH,
     QUERY_CONTEXT,
     PrivateKey,
-    Sealer,
     SealError,
     SealVerifier,
     check_seal,
-    open_seal,
     seal_all,
 )
 
@@ -78,29 +74,6 @@ def test_a_seal_that_is_cut_or_longer_is_refused() -> None:
     for changed in (b"", seal[:5], seal[:-1], seal[:-32], seal + b"x", seal + seal[-32:]):
         with pytest.raises(SealError):
             check_seal(KEY.public_key(), QUERY_CONTEXT, changed, b"statement 2")
-
-
-async def test_statements_of_one_turn_share_a_signature_and_those_of_the_next_do_not() -> None:
-    sealer = Sealer(KEY, ANSWER_CONTEXT)
-    said = statements(10)
-    seals = await asyncio.gather(*[sealer.seal(one) for one in said])
-    opened = {open_seal(seal, one) for seal, one in zip(seals, said, strict=True)}
-    assert len(opened) == 1
-    [later] = await asyncio.gather(sealer.seal(b"later"))
-    assert open_seal(later, b"later") not in opened
-    check_seal(KEY.public_key(), ANSWER_CONTEXT, later, b"later")
-
-
-async def test_more_statements_than_a_batch_holds_are_all_sealed() -> None:
-    sealer = Sealer(KEY, ANSWER_CONTEXT)
-    said = statements(MAX_BATCH + 3)
-    futures = [sealer.seal(one) for one in said]
-    futures[1].cancel()
-    seals = await asyncio.gather(*futures, return_exceptions=True)
-    for number in (0, MAX_BATCH - 1, MAX_BATCH, MAX_BATCH + 2):
-        seal = seals[number]
-        assert isinstance(seal, bytes)
-        check_seal(KEY.public_key(), ANSWER_CONTEXT, seal, said[number])
 
 
 def test_a_verified_root_vouches_for_its_other_leaves_and_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

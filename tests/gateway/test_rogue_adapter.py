@@ -22,7 +22,6 @@ from exchange import (
     Headers,
     PrivateKey,
     QueryHead,
-    Sealer,
     bus_tls,
     content_digest,
     header_block,
@@ -30,6 +29,7 @@ from exchange import (
     load_identity,
     pack,
     read_query_statement,
+    seal_all,
     service_nats_subject,
     statement_bytes,
     subject_token,
@@ -70,7 +70,7 @@ class Lie:
         )
         fields = {name: getattr(honest, name) for name in honest.__struct_fields__}
         sealed = statement_bytes(AnswerStatement(**(fields | self.says)))
-        seal = await Sealer(self.key, ANSWER_CONTEXT).seal(sealed)
+        seal = seal_all(self.key, ANSWER_CONTEXT, [sealed])[0]
         return pack(AnswerHead(sealed, seal, self.sent_headers), self.sent_body)
 
 
