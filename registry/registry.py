@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from exchange import ServiceId, SubsystemId, create_engine, database_url, reading, sqlite_path, upgrade, writing
 from registry import rows, tables
 from registry.changes import Changes
+from registry.file_watch import FileWatch
 from registry.records import CertificateUse, Change, Grant, Member, Rows, Service, Subsystem
 from registry.seed import Seed, SeedReport, read_seed
 from registry.snapshot import Snapshot
@@ -38,6 +39,9 @@ class Registry:
         self._clock = clock
         self._file = sqlite_path(engine.url)
         self._file_identity: tuple[int, int] | None = None
+        self._watch = FileWatch(self._file) if self._file is not None else None
+        self._watched: int | None = None
+        self._version = 0
 
     @classmethod
     async def open(cls, url: str, *, clock: Clock = utc_now) -> Registry:
@@ -53,6 +57,8 @@ class Registry:
         return cls(create_engine(url), clock)
 
     async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -157,8 +163,13 @@ class Registry:
     async def version(self) -> int:
         """The version now; it grows with each change."""
         await self._check_file()
-        async with reading(self._engine) as connection:
-            return await rows.load_version(connection)
+        # Looked at before the query: what is written in between is seen the next time.
+        seen = self._watch.look() if self._watch is not None else None
+        if seen is None or seen != self._watched:
+            async with reading(self._engine) as connection:
+                self._version = await rows.load_version(connection)
+            self._watched = seen
+        return self._version
 
     async def rows_since(self, version: int) -> Rows:
         """What changed after `version`, all of it for 0."""
@@ -213,4 +224,7 @@ class Registry:
         if identity != self._file_identity:
             if self._file_identity is not None:
                 await self._engine.dispose()
+            if self._watch is not None:
+                self._watch.close()
+            self._watched = None
             self._file_identity = identity
