@@ -4,7 +4,8 @@ Rules:
 1. A request head has at most so many bytes and lines. The bytes are counted before the parser sees them (llhttp has no
    limit); beyond the limit the answer is 431 and nothing more is read.
 2. A head that breaks a rule of `ca_auth.request_head`, or that is not HTTP, is answered 400.
-3. A head has `head_seconds` from its first byte, or from the opening of the connection; a body has `body_seconds`.
+3. A head has `head_seconds` from its first byte, or from the opening of the connection; a body has `body_seconds`, and
+   a second more for every `body_rate` bytes of it that came: a large one may take its time, one that drips may not.
    Beyond that the answer is 408. Without a first byte there is nothing to answer: the connection is closed.
 4. A connection with nothing in progress is closed after `idle_seconds`.
 5. A certificate may hold `connections_per_certificate` connections; on further ones the first request is answered 429.
@@ -29,6 +30,7 @@ import httptools
 from uvicorn._types import HTTPScope
 
 from ca_auth.client_cert import PeerCertificateProtocol
+from ca_auth.client_cert_header import TerminatorTrust
 from ca_auth.corked import CorkedTransport
 from ca_auth.refusals import (
     BODY_DEADLINE,
@@ -61,10 +63,13 @@ class EdgeLimits:
     head_bytes: int = 16 << 10
     header_lines: int = 64
     head_seconds: float = 10.0
-    body_seconds: float = 60.0
+    body_seconds: float = 10.0
+    body_rate: int = 16 << 10
     idle_seconds: float = 75.0
     pipelined_requests: int = 16
     connections_per_certificate: int | None = None
+    terminator_head_bytes: int = 128 << 10
+    """Of requests that a TLS terminator passes on: its header with a chain of four certificates has 8 kB."""
 
 
 class EdgeProtocol(PeerCertificateProtocol):
@@ -78,11 +83,13 @@ class EdgeProtocol(PeerCertificateProtocol):
 
     # What is being read. A message is told apart from the next one by its scope, which is made anew for each.
     _reading_head = True
+    _max_head = 0
     _head_limit = 0
     _head_bytes = 0
     _head_end = b""
     _recount = False
     _dry_bytes = 0
+    _body_bytes = 0
     _complete: HTTPScope | None = None
     _unfinished: HTTPScope | None = None
     _known_host: bytes | None = None
@@ -103,13 +110,14 @@ class EdgeProtocol(PeerCertificateProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, CorkedTransport(transport, self.loop)))
         limits = self.limits
-        self._head_limit = limits.head_bytes
+        self._max_head = limits.terminator_head_bytes if self.terminator else limits.head_bytes
+        self._head_limit = self._max_head
         self._idle_until = self.loop.time() + limits.head_seconds
         self._timer = self.loop.call_later(limits.head_seconds, self._look_at_the_clock)
         if self.peer is not None:
             self.held[self.peer] += 1
             allowed = limits.connections_per_certificate
-            if allowed is not None and self.held[self.peer] > allowed:
+            if allowed is not None and not self.terminator and self.held[self.peer] > allowed:
                 # Answered with the first request: a response nobody asked for yet would confuse the caller.
                 self._over_limit, self._head_limit = True, -1
 
@@ -172,7 +180,7 @@ class EdgeProtocol(PeerCertificateProtocol):
                 # It began behind another message, in a read that was not counted: count it when it is complete.
                 self._recount = True
             self._head_end = (self._head_end + data)[-3:]
-        elif self._dry_bytes > self.limits.head_bytes:
+        elif self._dry_bytes > self._max_head:
             # Read after read without a byte of body: endless trailers or chunk extensions.
             self._refuse(HEAD_SIZE)
             return
@@ -193,7 +201,7 @@ class EdgeProtocol(PeerCertificateProtocol):
             known_host=self._known_host,
         )
         if refusal is None and self._recount:
-            refusal = check_size(self.url, headers, max_bytes=self.limits.head_bytes)
+            refusal = check_size(self.url, headers, max_bytes=self._max_head)
         if refusal is None and self.pipeline and len(self.pipeline) >= self.limits.pipelined_requests:
             refusal = PIPELINE_DEPTH
         if refusal is not None:
@@ -212,11 +220,12 @@ class EdgeProtocol(PeerCertificateProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._dry_bytes = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._reading_head = True
-        self._head_bytes = self._dry_bytes = 0
+        self._head_bytes = self._dry_bytes = self._body_bytes = 0
         self._complete = self.scope
         super().on_message_complete()
 
@@ -320,10 +329,11 @@ class EdgeProtocol(PeerCertificateProtocol):
                 self._close()
                 return
         elif self.scope is not self._complete:
-            if now >= self._unfinished_until:
+            unfinished_until = self._unfinished_until + self._body_bytes / self.limits.body_rate
+            if now >= unfinished_until:
                 self._refuse(HEAD_DEADLINE if self._reading_head else BODY_DEADLINE)
                 return
-            until = min(until, self._unfinished_until)
+            until = min(until, unfinished_until)
         elif idle:
             if now >= self._idle_until:
                 self._stop_listening()
@@ -352,13 +362,20 @@ class _HeadRefusedError(Exception):
     """Leaves the parser; never seen outside."""
 
 
-def edge_protocol(limits: EdgeLimits, on_refused: OnRefused, *, type_base: str = TYPE_BASE) -> type[EdgeProtocol]:
+def edge_protocol(
+    limits: EdgeLimits,
+    on_refused: OnRefused,
+    *,
+    type_base: str = TYPE_BASE,
+    terminators: Callable[[], TerminatorTrust] = TerminatorTrust,
+) -> type[EdgeProtocol]:
     """Return the protocol class for `uvicorn.Config(http=...)`.
 
     Args:
         limits: What a connection may take.
         on_refused: Told of every refusal before it is answered.
         type_base: What precedes the code in the `type` of a problem.
+        terminators: Who may hand over the certificates of others, asked for each connection.
     """
 
     class ConfiguredEdgeProtocol(EdgeProtocol):
@@ -367,5 +384,6 @@ def edge_protocol(limits: EdgeLimits, on_refused: OnRefused, *, type_base: str =
     ConfiguredEdgeProtocol.limits = limits
     ConfiguredEdgeProtocol.on_refused = staticmethod(on_refused)
     ConfiguredEdgeProtocol.type_base = type_base
+    ConfiguredEdgeProtocol.terminators = staticmethod(terminators)
     ConfiguredEdgeProtocol.held = Counter()
     return ConfiguredEdgeProtocol

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from exchange import MemberId, SubsystemId
+from ca_auth.identity import Kind
+from exchange import CallerFacts, MemberId, SubsystemId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,13 +15,24 @@ class Principal:
     member: MemberId
     subsystem: SubsystemId | None
     """The one subsystem the certificate speaks for; None: any subsystem of the member."""
+    kind: Kind
+    """What the certificate stands for: an organisation, one of its machines, or a natural person acting for it."""
+    person: str | None
+    """Keyed hash of the natural person's number; None for a machine or an organisation."""
+    profile: str
+    """Name of the profile by which the certificate was read."""
     fingerprint: str
     """Lower-case hex SHA-256 of `der`."""
     serial_number: str
     """Lower-case hex."""
     issuer: str
-    """Distinguished name, RFC 4514."""
+    """Distinguished name, RFC 4514, without what may be a person's number."""
+    facts: CallerFacts
+    """For the record. Among the notes: `revocation-grace`, while the certificate is accepted on news of revocations that
+    are past their time."""
     not_before: float
     not_after: float
     """Validity, Unix seconds, both ends included."""
-    der: bytes
+    expires_soon: bytes = b""
+    """The end of validity, RFC 3339, for a warning to the caller; empty while it is far away (`ca_auth.expiry`)."""
+    der: bytes = field(repr=False)

@@ -1,35 +1,23 @@
-"""The certificate profile of the mesh: what a caller's certificate must say, and whom it names. Pure.
+"""Profile `datong-uri`, which our own CAs use: the identity is a URI in the subject alternative name. Pure.
 
-Rules:
+Rules, beside those of `ca_auth.identity`:
 1. The subject alternative name holds exactly one URI `datong:instance/class/member[/subsystem]`, each part
    percent-encoded in its one canonical spelling. Other names carry no authority. A second `datong:` URI is refused, in
    whatever case, since two readers might choose differently (the bus maps its users by the same URI).
-2. It is not a CA certificate.
-3. If it has a key usage, that includes digitalSignature; if it has extended key usages, they include clientAuth.
-4. Its extensions can be parsed and none occurs twice.
 
 Not checked here: the path to a trust anchor, validity, revocation (see `ca_auth.authenticator`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Final
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from exchange import MemberId, SubsystemId, UnauthenticatedError, from_wire, member_id, member_of, subsystem_id, to_wire
+from ca_auth.identity import UNREADABLE, Identity, breach, check_purpose, extension_of
+from exchange import MemberId, SubsystemId, from_wire, member_id, member_of, subsystem_id, to_wire
 
-URI_SCHEME = "datong:"
-
-_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
-
-
-class Identity(NamedTuple):
-    """Whom a certificate names."""
-
-    member: MemberId
-    subsystem: SubsystemId | None
+URI_SCHEME: Final = "datong:"
 
 
 def identity_uri(identifier: MemberId | SubsystemId) -> str:
@@ -43,57 +31,41 @@ def identity_of(certificate: x509.Certificate) -> Identity:
     Raises:
         UnauthenticatedError: It breaks the profile; rule `certificate-profile`, and the text says what is wrong.
     """
-    try:
-        extensions = certificate.extensions
-        constraints = _value(extensions, x509.BasicConstraints)
-        usage = _value(extensions, x509.KeyUsage)
-        purposes = _value(extensions, x509.ExtendedKeyUsage)
-        names = _value(extensions, x509.SubjectAlternativeName)
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise _breach("its extensions cannot be read", "扩展项无法解析") from error
-    if constraints is not None and constraints.ca:
-        raise _breach("it is a CA certificate", "它是 CA 证书")
-    if usage is not None and not usage.digital_signature:
-        raise _breach("its key usage lacks digitalSignature", "密钥用法缺少 digitalSignature")
-    if purposes is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
-        raise _breach("its extended key usage lacks clientAuth", "扩展密钥用法缺少 clientAuth")
-    ours = [uri for uri in uris if uri.lower().startswith(URI_SCHEME)]
-    if len(ours) != 1:
-        raise _breach(
-            f"it names {len(ours)} members of the mesh (URI datong:...) instead of one",
-            f"它包含 {len(ours)} 个平台成员标识（URI datong:...），应当恰好一个",
+    uris = uris_of(check_purpose(certificate))
+    if len(uris) != 1:
+        raise breach(
+            f"it names {len(uris)} members of the mesh (URI datong:...) instead of one",
+            f"它包含 {len(uris)} 个平台成员标识（URI datong:...），应当恰好一个",
         )
-    return _parse(ours[0])
+    return _parse(uris[0])
+
+
+def uris_of(extensions: x509.Extensions) -> list[str]:
+    """The URIs of the mesh in a subject alternative name, in whatever case and number.
+
+    Raises:
+        UnauthenticatedError: The extension cannot be read.
+    """
+    try:
+        names = extension_of(extensions, x509.SubjectAlternativeName)
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
+    except UNREADABLE as error:
+        raise breach("its alternative names cannot be read", "主体备用名称无法解析") from error
+    return [uri for uri in uris if uri.lower().startswith(URI_SCHEME)]
 
 
 def _parse(uri: str) -> Identity:
     try:
         identifier = from_wire(uri.removeprefix(URI_SCHEME))
         if identifier.count("/") == 2:
-            identity = Identity(member_id(identifier), None)
+            identity = Identity(member_id(identifier))
         else:
             subsystem = subsystem_id(identifier)
             identity = Identity(member_of(subsystem), subsystem)
         if identity_uri(identity.subsystem or identity.member) != uri:
             raise ValueError("not the canonical spelling")
     except ValueError as error:
-        raise _breach(
+        raise breach(
             "the identifier in its URI datong:... is malformed", "URI datong:... 中的标识格式不正确"
         ) from error
     return identity
-
-
-def _value(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:
-    try:
-        return extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-
-
-def _breach(english: str, chinese: str) -> UnauthenticatedError:
-    return UnauthenticatedError(
-        "certificate-profile",
-        problem=f"The certificate breaks the profile of the mesh: {english}.",
-        problem_zh=f"证书不符合平台的证书规范：{chinese}。",
-    )

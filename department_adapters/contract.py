@@ -81,7 +81,28 @@ class BusSection(_Strict):
     certificate: _File
     key: _File
     trust_anchors: _File
-    gateways: Annotated[Path, Field(strict=False, description="PEM bundle of the gateways whose seals are accepted.")]
+    gateways: Annotated[
+        Path,
+        Field(
+            strict=False,
+            description="PEM bundle of the gateways whose seals are accepted, or a folder of them; changes are read at once.",
+        ),
+    ]
+    callers: _File | None = Field(
+        None,
+        description="PEM bundle of the CAs, intermediate ones too, whose certificates sign requests; default: trust_anchors.",
+    )
+    renewal_url: str = Field(
+        "",
+        pattern=r"^(https://\S+)?$",
+        description="Where the certificate is renewed: a gateway that serves the CA. Default: its files are only watched.",
+    )
+    certificate_look: float = Field(60.0, gt=0, description="Seconds between looks at the files of the certificate.")
+    certificate_settle: float = Field(
+        35.0,
+        ge=0,
+        description="Seconds until a new certificate seals: every gateway has read of it in the registry by then.",
+    )
 
 
 class LimitsSection(_Strict):
@@ -124,8 +145,15 @@ class OperationSection(_Strict):
         )
 
 
+_Signed = Annotated[
+    bool,
+    Field(description="Whether questions count only if the caller's own key signed them, whatever the gateway says."),
+]
+
+
 class HttpService(_Strict):
     source: Literal["http"]
+    signed_requests: _Signed = False
     base_url: Annotated[str, AfterValidator(_base_url)]
     connections: int = Field(100, gt=0)
     trust_anchors: _File | None = Field(None, description="PEM bundle for an https system; default: the machine's.")
@@ -133,6 +161,7 @@ class HttpService(_Strict):
 
 class SqlService(_Strict):
     source: Literal["sql"]
+    signed_requests: _Signed = False
     database: Annotated[str, AfterValidator(_database)]
     connections: int = Field(10, gt=0)
     operations: list[OperationSection] = Field(min_length=1)
@@ -173,6 +202,7 @@ def read_contract(path: Path) -> AdapterContract:
     home = path.resolve().parent
     bus = contract.bus
     placed = {name: home / getattr(bus, name) for name in ("certificate", "key", "trust_anchors", "gateways")}
+    placed["callers"] = home / (bus.callers or bus.trust_anchors)
     return contract.model_copy(
         update={
             "bus": bus.model_copy(update=placed),

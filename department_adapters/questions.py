@@ -1,7 +1,8 @@
 """Which questions count: whatever comes over the bus is tried here before anything is done for it.
 
 A question counts if a gateway that the department trusts sealed it, it is for the service it came to, its content is what
-was sealed, its time is not over, and its exchange was not asked before. What is remembered of earlier exchanges is lost
+was sealed, its time is not over, its exchange was not asked before, and, if its caller signed it or has to, that signature is
+right (`department_adapters.signed_questions`). What is remembered of earlier exchanges is lost
 when the process ends; the time in which a copy of a question would count is short.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from department_adapters.signed_questions import SignatureDesk, UnsignedQuestionError
 from exchange import (
     QUERY_CONTEXT,
     PublicKey,
@@ -41,13 +43,19 @@ class QuestionDesk:
     """Tries questions, and remembers which exchanges were asked."""
 
     def __init__(
-        self, gateways: Mapping[str, PublicKey], max_request: int, clock_ms: Callable[[], int] = _now_ms
+        self,
+        gateways: Mapping[str, PublicKey],
+        max_request: int,
+        clock_ms: Callable[[], int] = _now_ms,
+        signatures: SignatureDesk | None = None,
     ) -> None:
         """
         Args:
             gateways: Fingerprint -> public key of the gateways whose seals count.
             max_request: Largest request body in bytes.
+            signatures: Tries signatures of callers; default: one that trusts no caller and demands nothing.
         """
+        self._signatures = signatures or SignatureDesk()
         self._gateways = gateways
         self._max_request = max_request
         self._clock_ms = clock_ms
@@ -91,6 +99,10 @@ class QuestionDesk:
         asked = self._asked.get(minute)
         if asked is not None and statement.id in asked:
             raise RefusedQuestionError(f"exchange {statement.id} was asked before")
+        try:
+            signed = self._signatures.check(service, statement, head, body)
+        except UnsignedQuestionError as error:
+            raise RefusedQuestionError(str(error)) from error
         if body is not None:
             digest = request_digest(head.salt, statement.method, head.target, head.headers, body)
             if statement.request_digest != digest or statement.request_size != len(body):
@@ -98,6 +110,8 @@ class QuestionDesk:
             if asked is None:
                 asked = self._begin(minute)
             asked.add(statement.id)
+            if signed is not None:
+                self._signatures.spend(signed)
         # The budget needs no clocks that agree, but is not sealed; the deadline bounds it.
         return min(head.budget_ms, left, LONGEST_TIMEOUT) / 1000
 

@@ -14,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
+from cryptography import x509
 from nats.micro.service import ServiceConfig
 
 from department_adapters.answers import AnswerDesk, Ledger, Release, passed_on
 from department_adapters.discovery import Discovery, ServedEndpoint, ServiceCounts
 from department_adapters.parts import PartStore, Upload, part_count
 from department_adapters.questions import QuestionDesk, RefusedQuestionError
+from department_adapters.signed_questions import SignatureDesk
 from department_adapters.source import Source, SourceAnswer, SourceRequest, ask
 from exchange import (
     AnswerHead,
@@ -107,6 +109,8 @@ class Runner:
         queue: int = 256,
         max_request: int = 64 << 20,
         max_answer: int = 64 << 20,
+        callers: Sequence[x509.Certificate] = (),
+        signed: Collection[str] = (),
     ) -> None:
         """
         Args:
@@ -117,13 +121,16 @@ class Runner:
             concurrency: Questions at the sources at once.
             queue: Questions that may wait for their turn.
             max_request, max_answer: Largest bodies in bytes.
+            callers: CAs whose certificates sign requests.
+            signed: Codes of the services that take questions only if the caller's own key signed them.
         """
         self._sources = {ServiceId(f"{subsystem}/{code}"): source for code, source in sources.items()}
         self._endpoints = {
             service: ServedEndpoint(service, service_nats_subject(service), QUEUE_GROUP) for service in self._sources
         }
         self._ledger = ledger
-        self._questions = QuestionDesk(gateways, max_request)
+        demanded = [ServiceId(f"{subsystem}/{code}") for code in signed]
+        self._questions = QuestionDesk(gateways, max_request, signatures=SignatureDesk(callers, demanded))
         self._answers = AnswerDesk(key, fingerprint, ledger)
         self._slots = asyncio.Semaphore(concurrency)
         self._limit = concurrency + queue
@@ -131,9 +138,9 @@ class Runner:
         self._max_answer = max_answer
         self._parts = PartStore(max(MAX_HELD, max_request, max_answer))
         self._tasks: set[asyncio.Task[None]] = set()
-        metadata = {"subsystem": subsystem, "certificate": fingerprint}
+        self._metadata = {"subsystem": subsystem, "certificate": fingerprint}
         self._discovery = Discovery(
-            ServiceConfig(name=name, version=version, description=description, metadata=metadata),
+            ServiceConfig(name=name, version=version, description=description, metadata=self._metadata),
             list(self._endpoints.values()),
         )
         self._inbox = f"dt.i.{subject_token(subsystem)}.{self._discovery.id}"
@@ -159,6 +166,11 @@ class Runner:
         for source in self._sources.values():
             await source.start()
         self._bus.start()
+
+    def seal_as(self, key: PrivateKey, fingerprint: str) -> None:
+        """Seal with another certificate from now on; an answer that is being made keeps the one that it names."""
+        self._answers = AnswerDesk(key, fingerprint, self._ledger)
+        self._metadata["certificate"] = fingerprint
 
     async def wait_connected(self) -> None:
         """Return when questions are taken."""
@@ -258,8 +270,9 @@ class Runner:
         question.counts.last_error = QuestionRefusedError.code
         events.warning("adapter.refused", exchange=question.statement.id, reason=str(refusal))
         error = QuestionRefusedError()
-        sealed = self._answers.statement(question.statement, question.head, error.status, [], b"", error.code)
-        self._reply(question.reply_to, pack(AnswerHead(sealed, self._answers.seal(sealed), [])))
+        desk = self._answers
+        sealed = desk.statement(question.statement, question.head, error.status, [], b"", error.code)
+        self._reply(question.reply_to, pack(AnswerHead(sealed, desk.seal(sealed), [])))
 
     async def _perform(self, question: _Question, body: bytes) -> SourceAnswer:
         """Wait for a turn, note what is unsafe, ask the source; raises MeshError and nothing else."""
@@ -314,18 +327,19 @@ class Runner:
         headers, body = (answer.headers, answer.body) if answer else ([], b"")
         status = answer.status if answer else error.status if error else 0
         statement, head = question.statement, question.head
-        sealed = self._answers.statement(statement, head, status, headers, body, error.code if error else "")
+        desk = self._answers  # one for all of this: the statement names the certificate that seals it
+        sealed = desk.statement(statement, head, status, headers, body, error.code if error else "")
 
         def let_go(seal: bytes | None) -> None:
             if seal is not None:
                 self._hand_out(question, sealed, seal, headers, body)
             elif answer is None:
                 # An error discloses nothing, so it may leave without an entry.
-                self._hand_out(question, sealed, self._answers.seal(sealed), headers, body)
+                self._hand_out(question, sealed, desk.seal(sealed), headers, body)
             else:
                 self._withhold(question)
 
-        self._answers.release(Release(head.statement, head.seal, sealed, let_go))
+        desk.release(Release(head.statement, head.seal, sealed, let_go))
 
     def _withhold(self, question: _Question) -> None:
         """The ledger does not take an answer: tell what can be told."""

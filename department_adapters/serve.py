@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from department_adapters.contract import AdapterContract, HttpService, SqlService
+from department_adapters.gateway_keys import GatewayKeys
 from department_adapters.http_source import HttpSource
 from department_adapters.runner import Runner
 from department_adapters.source import Source
 from department_adapters.sql_source import SqlSource
 from exchange import (
+    IdentityError,
     Ledger,
     PublicKey,
     ServingBus,
     SigningIdentity,
     bus_tls,
     load_identity,
-    load_sealing_keys,
 )
+
+Beside = Callable[[Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
+"""Runs while the adapter serves. It is handed what loads the adapter's certificate anew when its files have changed."""
 
 
 async def serve_adapter(
@@ -30,23 +37,32 @@ async def serve_adapter(
     sources: Mapping[str, Source] | None = None,
     ready_file: Path | None = None,
     say: Callable[[str], None] = print,
+    beside: Beside | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is in progress.
 
     Args:
         sources: Service code -> source, in place of those the contract declares (for sources written in code).
         ready_file: Written once questions are taken.
+        beside: Work that goes with it.
 
     Raises:
         IdentityError: A certificate or key of the contract cannot be used.
         LedgerError: The ledger cannot be opened.
     """
     identity = load_identity(contract.bus.certificate, contract.bus.key)
-    gateways = load_sealing_keys(contract.bus.gateways)
+    gateways = GatewayKeys(contract.bus.gateways)
+    tls = bus_tls(contract.bus.certificate, contract.bus.key, contract.bus.trust_anchors)
     ledger = await Ledger.open(contract.ledger.folder)
     try:
         with _told_to_stop() as stop:
-            runner = _runner(contract, identity, gateways, ledger, sources)
+            runner = _runner(contract, tls, identity, gateways, ledger, sources)
+
+            async def reload() -> None:
+                await _reload(contract, tls, runner)
+
+            tasks = [asyncio.create_task(gateways.follow())]
+            tasks += [asyncio.create_task(beside(reload))] if beside is not None else []
             try:
                 await runner.start()
                 if await _first_of(runner.wait_connected(), stop.wait()) == 0:
@@ -58,6 +74,8 @@ async def serve_adapter(
                         ready_file.write_text(runner.instance)
                     await stop.wait()
             finally:
+                for task in tasks:
+                    task.cancel()
                 await runner.stop()
     finally:
         await ledger.close()
@@ -76,15 +94,28 @@ def make_source(service: HttpService | SqlService, contract: AdapterContract) ->
     return SqlSource(service.database, operations, connections=service.connections)
 
 
+async def _reload(contract: AdapterContract, tls: ssl.SSLContext, runner: Runner) -> None:
+    """Take up the certificate that is in the files now: for the next connection to the bus, and, a little later, for seals.
+
+    Gateways count a seal once they have read in the registry of its certificate; one that has not for 30 seconds refuses
+    everything. So nothing is lost if we wait as long.
+    """
+    bus = contract.bus
+    identity = await asyncio.to_thread(load_identity, bus.certificate, bus.key)
+    tls.load_cert_chain(bus.certificate, bus.key, password="")
+    await asyncio.sleep(bus.certificate_settle)
+    runner.seal_as(identity.key, identity.fingerprint)
+
+
 def _runner(
     contract: AdapterContract,
+    tls: ssl.SSLContext,
     identity: SigningIdentity,
     gateways: Mapping[str, PublicKey],
     ledger: Ledger,
     sources: Mapping[str, Source] | None,
 ) -> Runner:
     bus = contract.bus
-    tls = bus_tls(bus.certificate, bus.key, bus.trust_anchors)
     return Runner(
         bus=lambda subscriptions: ServingBus(bus.url, tls, contract.adapter.name, subscriptions),
         name=contract.adapter.name,
@@ -100,7 +131,17 @@ def _runner(
         queue=contract.limits.queue,
         max_request=contract.limits.max_request,
         max_answer=contract.limits.max_answer,
+        callers=_callers(bus.callers or bus.trust_anchors),
+        signed=[code for code, service in contract.services.items() if service.signed_requests],
     )
+
+
+def _callers(bundle: Path) -> list[x509.Certificate]:
+    """The CAs whose certificates sign requests; raises IdentityError."""
+    try:
+        return x509.load_pem_x509_certificates(bundle.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IdentityError(f"{bundle}: {error}") from error
 
 
 class _told_to_stop:  # noqa: N801  # used like a function

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 
-from department_adapters import ContractError, read_contract, serve_adapter
+from department_adapters import AdapterContract, ContractError, read_contract, serve_adapter
 from exchange import IdentityError, LedgerError, configure_events
 from gateway.cli import adapters
 
@@ -28,7 +29,33 @@ def run(
     configure_events()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_adapter(read_contract(contract), ready_file=ready_file))
+            runner.run(serve_renewing(read_contract(contract), ready_file=ready_file))
     except (ContractError, IdentityError, LedgerError) as error:
         typer.echo(f"datong adapter: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+async def serve_renewing(contract: AdapterContract, *, ready_file: Path | None = None) -> None:
+    """`serve_adapter`, with a certificate that is renewed in time and loaded when it changes."""
+    # Here and not above: it loads an HTTP server, which the other commands of this group need not wait for.
+    from ca_auth import HeldCertificate, RenewalKeeper
+
+    bus = contract.bus
+    held = HeldCertificate(bus.certificate, bus.key)
+    try:
+        held.recover()
+    except OSError as error:
+        raise IdentityError(f"{held.certificate}: {error}") from error
+
+    async def keep(reload: Callable[[], Awaitable[None]]) -> None:
+        keeper = RenewalKeeper(
+            f"adapter {contract.adapter.name}",
+            held,
+            url=bus.renewal_url or None,
+            trust_anchors=bus.trust_anchors,
+            on_renewed=reload,
+            look_every=bus.certificate_look,
+        )
+        await keeper.run()
+
+    await serve_adapter(contract, ready_file=ready_file, beside=keep)

@@ -48,8 +48,8 @@ _TEXTS: dict[str, dict[Language, str]] = {
         "zh": "调用方：housing 住房保障局（有授权），stranger 某单位（无授权），audit 审计局（审计）",
     },
     "where": {
-        "en": "keys: {data}/pki   state: {data}   logs of each part: {data}/run/*.log",
-        "zh": "密钥：{data}/pki   数据：{data}   各部分日志：{data}/run/*.log",
+        "en": "keys: {data}/pki   CA: {data}/ca   state: {data}   logs of each part: {data}/run/*.log",
+        "zh": "密钥：{data}/pki   CA：{data}/ca   数据：{data}   各部分日志：{data}/run/*.log",
     },
     "demo": {
         "en": "DEMO ONLY: private keys lie on this disk, people and companies are invented. Ctrl-C stops everything.",
@@ -62,6 +62,11 @@ _TROUBLES: dict[str, dict[Language, str]] = {
     "not_admitted": {
         "en": "adapter {adapter} is not started: the registry has revoked its certificate or suspended its subsystem",
         "zh": "未启动适配器 {adapter}：其证书已被吊销或子系统已被暂停",
+    },
+    "old_ca": {
+        "en": "this folder was made by an older version: its certificates cannot be renewed or revoked. For that, make a new "
+        "one: --data DIR",
+        "zh": "该数据目录由旧版本建立，其证书不能续期或吊销。如需这些功能，请新建目录：--data 目录",
     },
     "bus_behind": {
         "en": "the bus does not follow the registry yet: {problem}",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib import metadata
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
+
+from gateway.cli.late_commands import late_commands
 
 # Name -> module and the function or typer app in it, in the order of `datong --help`.
 COMMANDS = {
@@ -22,31 +21,13 @@ COMMANDS = {
     "service": "gateway.cli.services:app",
     "grant": "gateway.cli.grants:app",
     "adapter": "deploy.adapter:app",
+    "ca": "gateway.cli.ca:app",
     "gateway": "gateway.cli.gateway:gateway",
 }
 
 
-class _Commands(TyperGroup):
-    """A group that finds its commands in COMMANDS."""
-
-    def list_commands(self, context: object) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, context: object, name: str) -> TyperGroup | TyperCommand | None:
-        if name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[name].partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
-            function, found = found, typer.Typer()
-            found.command(name)(function)
-        command = get_command(found)
-        command.name = name
-        return command  # type: ignore[return-value]
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=late_commands(COMMANDS),
     help="Exchange data between government departments: certificates, grants, signed answers, a tamper-evident record. "
     "大同：部门间数据交换。",
     no_args_is_help=True,

@@ -1,4 +1,4 @@
-"""The one-machine mesh of `datong up`: real parts, a demo CA, two departments that answer, state in one folder.
+"""The one-machine mesh of `datong up`: real parts, a CA of its own, two departments that answer, state in one folder.
 
 Rules:
 1. Everything is made if it is missing and kept if it is there: certificates, keys, registry, log, departments' data.
@@ -15,16 +15,17 @@ import importlib.resources
 import ipaddress
 import os
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ca_auth import CertificateRequest, DemoCA
-from deploy import parts
+from ca_auth import CertificateRequest
+from deploy import mesh_ca, parts
 from deploy.admission import bus_users, follow
 from deploy.demo.civil_affairs import build
 from deploy.demo.identities import CIVIL_SUBSYSTEM, DEPARTMENTS, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.mesh_ca import Wanted
 from deploy.nats import NatsServer, nats_server_program
 from deploy.parts import Place
 from deploy.state import MeshOptions, data_folder, decide, load_state, save_state
@@ -33,6 +34,12 @@ from exchange import ConflictError, LogReader, NoteSigner, create_engine
 from registry import CertificateUse, Registry, RegistryMirror
 
 _SERVER_NAMES = ("localhost", "127.0.0.1", "::1")
+_USES: dict[str, tuple[CertificateUse, str]] = {
+    TAX_SUBSYSTEM: ("adapter", "tax"),
+    CIVIL_SUBSYSTEM: ("adapter", "civil"),
+    OPERATOR_SUBSYSTEM: ("gateway", "gateway"),
+}
+"""What the certificates of those who do not only call are registered for, and the names of their files."""
 _LOG_ORIGIN = "demo.datong.example/exchange-log"
 
 
@@ -66,7 +73,7 @@ class Announcer(Protocol):
         """Something happened to a child."""
 
     def trouble(self, name: str, **facts: object) -> None:
-        """The mesh goes on without something: not_admitted (an adapter), bus_behind (the bus lags the registry)."""
+        """The mesh goes on without something: not_admitted (an adapter), bus_behind (the bus lags the registry), old_ca."""
 
     def stopping(self) -> None:
         """The mesh was told to stop, and stops its children now."""
@@ -90,6 +97,8 @@ async def bring_up(options: MeshOptions, announcer: Announcer) -> None:
         announcer.step("state", report)
         _make_keys(place, report)
         announcer.step("ca", report)
+        if mesh_ca.is_old(place):
+            announcer.trouble("old_ca")
         registry = await Registry.open(place.registry_database)
         try:
             await _fill_registry(registry, place)
@@ -169,17 +178,19 @@ async def _exchanges_on_record(place: Place) -> int:
 
 
 def _make_keys(place: Place, report: Report) -> None:
-    ca = DemoCA.open(place.pki)
+    wanted = {}
     for department in DEPARTMENTS:
         name = "gateway" if department.subsystem == OPERATOR_SUBSYSTEM else department.key
-        ca.ensure(name, CertificateRequest.for_subsystem(department.subsystem, department.name_zh))
+        request = CertificateRequest.for_subsystem(department.subsystem, department.name_zh)
+        wanted[name] = Wanted(request=request, attended=department.subsystem in _USES)
     host = place.state.host
     names = () if host in _SERVER_NAMES or _is_unspecified(host) else (host,)
-    ca.ensure("server", CertificateRequest.for_server(*names))
-    ca.ensure("nats", CertificateRequest.for_server())
+    server = replace(CertificateRequest.for_server(*names), self_renewing=True)
+    wanted["server"] = Wanted(request=server, attended=True)
+    wanted["nats"] = Wanted(request=CertificateRequest.for_server())
     _make_secret(place.folder / "subject.key", os.urandom(32))
     _make_secret(place.folder / "log.key", NoteSigner.generate(_LOG_ORIGIN).skey.encode())
-    report.ca_fingerprint = ca.fingerprint
+    report.ca_fingerprint = mesh_ca.make_certificates(place, wanted)
 
 
 def _is_unspecified(host: str) -> bool:
@@ -205,15 +216,16 @@ def _make_secret(path: Path, content: bytes) -> None:
 async def _fill_registry(registry: Registry, place: Place) -> None:
     with importlib.resources.as_file(importlib.resources.files("deploy.demo") / "seed.toml") as seed:
         await registry.seed(seed, by="datong up", why="demo seed")
-    uses: dict[str, tuple[CertificateUse, str]] = {
-        TAX_SUBSYSTEM: ("adapter", "tax"),
-        CIVIL_SUBSYSTEM: ("adapter", "civil"),
-        OPERATOR_SUBSYSTEM: ("gateway", "gateway"),
-    }
+    snapshot = await registry.snapshot()
     for department in DEPARTMENTS:
-        if department.subsystem not in uses:
+        if department.subsystem not in _USES:
             continue
-        use, name = uses[department.subsystem]
+        use, name = _USES[department.subsystem]
+        known = [
+            each.active for each in snapshot.certificates() if (each.subsystem, each.use) == (department.subsystem, use)
+        ]
+        if known and not any(known):
+            continue  # revoked, on purpose: a new certificate from the CA does not undo that
         certificate = (place.pki / f"{name}.crt").read_bytes()
         try:
             await registry.register_certificate(

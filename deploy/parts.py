@@ -31,6 +31,15 @@ class Place:
         return self.folder / "pki"
 
     @property
+    def ca(self) -> Path:
+        """Folder of the CA; not there in a data folder of an older version."""
+        return self.folder / "ca"
+
+    @property
+    def trust_file(self) -> Path:
+        return self.folder / "trust.toml"
+
+    @property
     def run(self) -> Path:
         return self.folder / "run"
 
@@ -41,6 +50,10 @@ class Place:
     @property
     def log_database(self) -> str:
         return self.state.log_database or f"sqlite:///{self.folder / 'log.db'}"
+
+    @property
+    def nonce_database(self) -> str:
+        return f"sqlite:///{self.folder / 'nonces.db'}"
 
     @property
     def civil_database(self) -> Path:
@@ -71,9 +84,10 @@ def bus_address(place: Place) -> BusAddress:
 
 def write_contracts(place: Place, bus_url: str) -> None:
     """Write each department's `adapter.toml`: addresses in it are those of this run."""
+    renewal_url = place.gateway_url if place.ca.exists() else ""
     for name, text in {
-        "tax": tax_adapter(bus_url=bus_url, base_url=place.backend_url),
-        "civil": civil_adapter(bus_url=bus_url),
+        "tax": tax_adapter(bus_url=bus_url, base_url=place.backend_url, renewal_url=renewal_url),
+        "civil": civil_adapter(bus_url=bus_url, renewal_url=renewal_url),
     }.items():
         folder = place.folder / "adapters" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,8 +141,12 @@ def gateway(place: Place, bus_url: str) -> Program:
         "BUS_URL": bus_url,
         "REGISTRY_DATABASE": place.registry_database,
         "LOG_DATABASE": place.log_database,
+        "NONCE_DATABASE": place.nonce_database,
         "READY_FILE": ready,
+        "REVOCATION_FOLDER": place.folder / "revocation",
     }
+    if place.ca.exists():
+        settings |= {"TRUST_FILE": place.trust_file, "CA_FOLDER": place.ca, "RENEWAL_URL": place.gateway_url}
     return Program(
         name="gateway",
         argv=(*_python("deploy.cli"), "gateway"),

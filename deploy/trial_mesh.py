@@ -21,8 +21,8 @@ from pathlib import Path
 from ca_auth import CertificateRequest, DemoCA
 from deploy.nats import ANY_PORT, AdapterUser, BusAddress, BusUsers, NatsServer
 from deploy.supervisor import Child, Program, Supervisor
-from exchange import NoteSigner, ServiceId, Settings, SubsystemId, member_of
-from registry import Member, Operation, Registry, Role, Service, Subsystem, compose_uscc
+from exchange import NoteSigner, ServiceId, Settings, SubsystemId, compose_uscc, member_of
+from registry import Member, Operation, Registry, Role, Service, Subsystem
 
 PROVIDER_CODE, CALLER_CODE, STRANGER_CODE, AUDITOR_CODE, OPERATOR_CODE = (
     compose_uscc("11", "990000", f"0000000{number}") for number in range(1, 6)

@@ -1,6 +1,10 @@
 """What was asked, what was answered, and the record that it happened."""
 
 from exchange.broker import Answer, Broker, Query
+from exchange.certificate_path import CertificateError
+from exchange.certificate_path import check_path as check_certificate_path
+from exchange.certificate_path import holds_code_of as certificate_holds_code_of
+from exchange.certificate_path import names as certificate_names
 from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
 from exchange.database import (
     UtcDateTime,
@@ -12,6 +16,7 @@ from exchange.database import (
     upgrade,
     writing,
 )
+from exchange.digest_fields import check_content_digest, content_digest_field
 from exchange.envelope import (
     AnswerHead,
     AnswerStatement,
@@ -90,18 +95,49 @@ from exchange.log_check import DamagedLogError, LogSummary, check_log
 from exchange.log_reader import EntryFilter, LogReader, Page, StoredEntry
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
 from exchange.nats_link import Subscription
+from exchange.paths import check_query, parse_path
 from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verify_receipt
 from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
-from exchange.record import Record, read_record, record_bytes
+from exchange.record import NOBODY, CallerFacts, Record, read_record, record_bytes
+from exchange.recorded_signatures import SignedRequest, check_evidence, evidence_bytes, evidence_digest
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.settings import Settings
+from exchange.signature_algorithms import ALGORITHMS as SIGNATURE_ALGORITHMS
+from exchange.signature_algorithms import (
+    SignatureMismatchError,
+    SigningKey,
+    UnsuitableKeyError,
+    VerifyingKey,
+    algorithm_of,
+)
+from exchange.signature_algorithms import sign as sign_message
+from exchange.signature_algorithms import verify as verify_message
+from exchange.signature_base import Component as SignatureComponent
+from exchange.signature_base import Parameters as SignatureParameters
+from exchange.signature_base import RequestParts, SignatureBaseError, fields_of, read_parameters
+from exchange.signature_base import signature_base as request_signature_base
+from exchange.signed_questions import (
+    NOT_FORWARDED,
+    SignedQuestionError,
+    check_forwarded,
+    check_statement,
+    is_spelled_like_ours,
+    needs_covering,
+)
 from exchange.store import CorruptLogError
+from exchange.toml_lines import Location, line_of, written
 from exchange.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
 from exchange.turns import Gathering
+from exchange.uscc import UsccFault
+from exchange.uscc import compose as compose_uscc
+from exchange.uscc import fault_of as uscc_fault
 
 __all__ = [
     "ANSWER_CONTEXT",
+    "NOBODY",
+    "NOT_FORWARDED",
     "QUERY_CONTEXT",
+    "SIGNATURE_ALGORITHMS",
     "AccessDeniedError",
     "AdapterUnavailableError",
     "Answer",
@@ -114,6 +150,8 @@ __all__ = [
     "Broker",
     "Bus",
     "BusUnavailableError",
+    "CallerFacts",
+    "CertificateError",
     "Check",
     "Checkpoint",
     "ClientMismatchError",
@@ -136,6 +174,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerLine",
+    "Location",
     "LogReader",
     "LogSummary",
     "LogUnavailableError",
@@ -160,6 +199,7 @@ __all__ = [
     "ReconciliationCounts",
     "Record",
     "RegistryStaleError",
+    "RequestParts",
     "RequestTimeoutError",
     "Rfc3339",
     "SealError",
@@ -169,7 +209,14 @@ __all__ = [
     "ServiceId",
     "ServingBus",
     "Settings",
+    "SignatureBaseError",
+    "SignatureComponent",
+    "SignatureMismatchError",
+    "SignatureParameters",
+    "SignedQuestionError",
+    "SignedRequest",
     "SigningIdentity",
+    "SigningKey",
     "StoredEntry",
     "Subscription",
     "SubsystemId",
@@ -180,42 +227,66 @@ __all__ = [
     "UnknownMemberError",
     "UnknownServiceError",
     "UnprocessableError",
+    "UnsuitableKeyError",
+    "UsccFault",
     "UtcDateTime",
+    "VerifyingKey",
+    "algorithm_of",
     "build_receipt",
     "bus_tls",
+    "certificate_holds_code_of",
+    "certificate_names",
     "certificate_uri",
+    "check_certificate_path",
+    "check_content_digest",
+    "check_evidence",
+    "check_forwarded",
     "check_log",
+    "check_query",
+    "check_statement",
+    "compose_uscc",
     "configure_events",
     "connect_client",
     "content_digest",
+    "content_digest_field",
     "create_engine",
     "database_url",
+    "evidence_bytes",
+    "evidence_digest",
+    "fields_of",
     "fingerprint_of",
     "from_wire",
     "header_block",
     "inbox_prefix",
     "instance_nats_subjects",
+    "is_spelled_like_ours",
+    "line_of",
     "load_identity",
     "load_sealing_keys",
     "member_id",
     "member_of",
+    "needs_covering",
     "open_checkpoint",
     "owner_of",
     "pack",
+    "parse_path",
     "parse_rfc3339",
     "read_answer_statement",
     "read_ledger",
+    "read_parameters",
     "read_query_statement",
     "read_record",
     "reading",
     "reconcile",
     "record_bytes",
     "request_digest",
+    "request_signature_base",
     "run_migrations",
     "seal_all",
     "sealing_key",
     "service_id",
     "service_nats_subject",
+    "sign_message",
     "sqlite_path",
     "statement_bytes",
     "subject_token",
@@ -223,7 +294,10 @@ __all__ = [
     "to_wire",
     "unpack",
     "upgrade",
+    "uscc_fault",
     "uuid7",
+    "verify_message",
     "verify_receipt",
     "writing",
+    "written",
 ]

@@ -55,7 +55,7 @@ from exchange.errors import (
 )
 from exchange.identifiers import SubsystemId, subject_token
 from exchange.moments import Rfc3339
-from exchange.record import Outcome, Record, record_bytes, seal_text
+from exchange.record import NOBODY, CallerFacts, Outcome, Record, record_bytes, seal_text
 from exchange.seal import QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.transport import Bus, BusLostError, NoRespondersError
 from exchange.turns import Gathering
@@ -82,9 +82,13 @@ class Query:
     safe: bool
     timeout: float
     max_answer: int
-    certificate_serial: str
+    caller: CallerFacts
     started: float
     """time.perf_counter() when the request's head was complete."""
+    signature: bytes = b""
+    """Evidence of the caller's own signature, if the request was signed (`exchange.recorded_signatures`)."""
+    certificate: bytes = b""
+    """The certificate whose key signed it, DER."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -159,9 +163,12 @@ class Log(Protocol):
         outcome: str,
         rule: str,
         settles_intent: bool,
+        evidence: bytes = b"",
     ) -> asyncio.Future[int]: ...
 
-    def intend(self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes) -> asyncio.Future[None]: ...
+    def intend(
+        self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes, evidence: bytes = b""
+    ) -> asyncio.Future[None]: ...
 
 
 AdapterKey = Callable[[str], tuple[SubsystemId, PublicKey] | None]
@@ -196,7 +203,13 @@ class Broker:
         intended = False
         try:
             if not query.safe:
-                await self._log.intend(statement.id, deadline_ms=_deadline_ms(query), record=sealed, salt=query.salt)
+                await self._log.intend(
+                    statement.id,
+                    deadline_ms=_deadline_ms(query),
+                    record=sealed,
+                    salt=query.salt,
+                    evidence=query.signature,
+                )
                 intended = True
             head, body = await self._carry(carriage)
             evidence = self._check(query, sealed, head, body)
@@ -220,7 +233,7 @@ class Broker:
         error: MeshError,
         *,
         started: float,
-        certificate_serial: str,
+        caller: CallerFacts = NOBODY,
         status: int | None = None,
     ) -> None:
         """Record an attempt that was refused before anything was carried; `statement` holds what is known of it.
@@ -233,12 +246,14 @@ class Broker:
         """
         now_ms = time.time_ns() // 1_000_000
         record = Record(
-            certificate_serial=certificate_serial,
+            certificate_notes=caller.notes or UNSET,
+            certificate_serial=caller.certificate_serial,
             code=error.code,
             duration_us=int((time.perf_counter() - started) * 1e6),
             ended_at=self._time_text(now_ms),
             id=statement.id,
             outcome="refused",
+            person=caller.person or UNSET,
             query=Raw(statement_bytes(statement)),
             rule=error.rule,
             source=error.source,
@@ -263,7 +278,11 @@ class Broker:
     def _send(self, carriage: _Carriage, seal: bytes) -> None:
         query, parts = carriage.query, carriage.parts
         budget_ms = int(query.timeout * 1000)
-        head = QueryHead(carriage.sealed, seal, query.salt, query.target, query.headers, budget_ms, parts)
+        head = QueryHead(
+            *(carriage.sealed, seal, query.salt, query.target, query.headers, budget_ms, parts),
+            query.signature,
+            query.certificate,
+        )
         carriage.seal = seal
         carriage.deadline = time.perf_counter() + query.timeout
         message = pack(head, b"" if parts else query.body)
@@ -380,12 +399,14 @@ class Broker:
         record = Record(
             answer=Raw(evidence.statement) if evidence else UNSET,
             answer_seal=seal_text(evidence.seal) if evidence else UNSET,
-            certificate_serial=query.certificate_serial,
+            certificate_notes=query.caller.notes or UNSET,
+            certificate_serial=query.caller.certificate_serial,
             code=error.code if error else "",
             duration_us=int((time.perf_counter() - query.started) * 1e6),
             ended_at=self._time_text(now_ms),
             id=statement.id,
             outcome=outcome_of(error, carried=seal is not None, safe=query.safe),
+            person=query.caller.person or UNSET,
             query=Raw(carriage.sealed),
             query_seal=seal_text(seal) if seal else UNSET,
             rule=error.rule if error else "",
@@ -393,14 +414,22 @@ class Broker:
             status=error.status if error else evidence.said.status if evidence else 0,
         )
         try:
-            await self._append(record, statement, query.salt, now_ms, settles_intent=intended)
+            signature = b"" if intended else query.signature  # with the intent it became durable already
+            await self._append(record, statement, query.salt, now_ms, settles_intent=intended, signature=signature)
         except LogUnavailableError as failure:
             if seal is None or query.safe:
                 raise
             raise UnrecordedEndError(failure.rule) from failure
 
     async def _append(
-        self, record: Record, statement: QueryStatement, salt: bytes, now_ms: int, *, settles_intent: bool
+        self,
+        record: Record,
+        statement: QueryStatement,
+        salt: bytes,
+        now_ms: int,
+        *,
+        settles_intent: bool,
+        signature: bytes = b"",
     ) -> None:
         await self._log.append(
             record_bytes(record),
@@ -412,6 +441,7 @@ class Broker:
             outcome=record.outcome,
             rule=record.rule,
             settles_intent=settles_intent,
+            evidence=signature,
         )
 
 

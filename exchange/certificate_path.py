@@ -6,6 +6,7 @@ moment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import unquote
@@ -16,6 +17,8 @@ from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store
 
 _URI_SCHEME = "datong:"
 _MAX_DEPTH = 8
+_SHORTEST_CODE = 9
+"""Characters; a shorter one could stand anywhere by chance."""
 UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm)
 """What `cryptography` raises, beside ValueError, on certificates that only a forger or another world makes."""
 
@@ -53,6 +56,43 @@ def check_path(
     except VerificationError as error:
         raise CertificateError(f"no path to a trust anchor: {error}", "无法追溯到信任锚") from error
     return list(verified.chain)
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether it says that it is a CA's."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
+        return False
+
+
+def holds_code_of(certificate: x509.Certificate, identifier: str) -> bool:
+    """Whether a certificate without a name of the mesh holds the code of a subsystem's member.
+
+    CAs of others put the code where they will (organizationIdentifier, an extension); which of its fields counts, and which
+    subsystem it speaks for, the trust file of the gateway says, whose seal is on the query.
+    """
+    try:
+        uris = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = any(uri.startswith(_URI_SCHEME) for uri in uris.get_values_for_type(x509.UniformResourceIdentifier))
+    except x509.ExtensionNotFound:
+        named = False
+    except (ValueError, *UNREADABLE):
+        return False
+    parts = identifier.split("/")
+    if named or len(parts) != 4 or len(parts[2]) < _SHORTEST_CODE:
+        return False
+    code = re.escape(parts[2].encode())
+    return re.search(rb"(?<![0-9A-Za-z])" + code + rb"(?![0-9A-Za-z])", _names_of(certificate)) is not None
+
+
+def _names_of(certificate: x509.Certificate) -> bytes:
+    """The subject and the extensions that are not of RFC 5280's own, as bytes."""
+    values = [certificate.subject.public_bytes()]
+    values += [
+        each.value.value for each in certificate.extensions if isinstance(each.value, x509.UnrecognizedExtension)
+    ]
+    return b" ".join(values)
 
 
 def names(certificate: x509.Certificate, identifier: str) -> bool:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 Headers = list[tuple[bytes, bytes]]
 MAX_STATEMENT = 16 << 10
@@ -73,6 +74,8 @@ class QueryStatement(msgspec.Struct, frozen=True, kw_only=True):
     safe: bool
     """Whether the operation changes nothing: an unsafe one is on the department's ledger before its system is touched."""
     service: str
+    signature_digest: str | UnsetType = UNSET
+    """SHA-256 of salt and evidence, hex, if the caller signed the request (`exchange.recorded_signatures`)."""
     subject: str
     """Keyed hash of the person or company asked about (Datong-Subject), hex."""
     user: str
@@ -110,6 +113,10 @@ class QueryHead(msgspec.Struct, array_like=True, frozen=True):
     """Milliseconds the gateway still waits, counted from arrival: clocks of two machines need not agree."""
     parts: int = 0
     """Number of further messages that carry the body; 0 if the body is in this message."""
+    evidence: bytes = b""
+    """The caller's own signature, if the request was signed."""
+    certificate: bytes = b""
+    """The certificate whose key signed it, DER."""
 
 
 class AnswerHead(msgspec.Struct, array_like=True, frozen=True):

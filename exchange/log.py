@@ -137,8 +137,11 @@ class ExchangeLog:
         outcome: str,
         rule: str,
         settles_intent: bool,
+        evidence: bytes = b"",
     ) -> asyncio.Future[int]:
         """The future number of the record in the log; done when the record would survive a power cut.
+
+        `evidence`, the caller's own signature of the request, becomes durable together with it.
 
         The future raises LogUnavailableError if the record is not known to be durable, with the rule
         `one-record-per-exchange` if the exchange has its record already.
@@ -147,6 +150,8 @@ class ExchangeLog:
         pending = self._next
         pending.entries.append((exchange_id, at_ms, client, service, outcome, rule, salt or None, record))
         pending.entry_futures.append(future)
+        if evidence:
+            pending.evidence.append((exchange_id, evidence))
         if settles_intent:
             pending.settled.append(exchange_id)
         if len(pending.entries) >= MOST:
@@ -155,13 +160,18 @@ class ExchangeLog:
             self._schedule()
         return future
 
-    def intend(self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes = b"") -> asyncio.Future[None]:
+    def intend(
+        self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes = b"", evidence: bytes = b""
+    ) -> asyncio.Future[None]:
         """Done when it is durable that the query is about to be carried. `append` with `settles_intent` ends it.
 
         Args:
             deadline_ms: Unix time after which nobody waits for the answer.
             record: The query statement.
+            evidence: The caller's own signature of the request, if there is one: then `append` need not bring it.
         """
+        if evidence:
+            self._next.evidence.append((exchange_id, evidence))
         self._next.intents.append((exchange_id, time.time_ns() // 1_000_000, deadline_ms, salt or None, record))
         self._working_on.add(exchange_id)
         return self._done()

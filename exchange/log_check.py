@@ -5,7 +5,8 @@ Rules:
    Records lead to leaf hashes, these to tiles and roots, and every signed checkpoint must be the root at its size.
 2. What stands beside a record for searching must say what the record says: changed, it would hide a record from a
    search.
-3. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
+3. The signature of a caller beside a record is the one whose digest is in the record, as long as there is a salt.
+4. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
    between two checkpoints, and cannot be placed better than that.
 """
 
@@ -21,6 +22,7 @@ from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, open_checkp
 from exchange.log_reader import LogReader, StoredEntry
 from exchange.merkle import hash_leaf, root_of
 from exchange.moments import parse_rfc3339
+from exchange.recorded_signatures import evidence_digest
 from exchange.store import SignedSize
 from exchange.tiles import WIDTH, Edge, Tile, tree_root
 
@@ -120,7 +122,9 @@ class _Check:
         expected = self._edge.size + len(self._hashes)
         if entry.seq != expected:
             raise DamagedLogError(f"entry {expected}", "the entry is missing", "该条记录缺失")
-        _check_entry(entry)
+        digest = _check_entry(entry)
+        if digest and entry.salt:
+            await self._check_evidence(entry, entry.salt, digest)
         self._hashes.append(entry.leaf_hash)
         self._last_id = entry.exchange_id
         done = entry.seq + 1
@@ -171,6 +175,18 @@ class _Check:
                 f"entries 0 to {checkpoint.size - 1}",
                 f"they are not those of the checkpoint of {checkpoint.size} entries that is held elsewhere",
                 f"与另存的 {checkpoint.size} 条记录的检查点不符",
+            )
+
+    async def _check_evidence(self, entry: StoredEntry, salt: bytes, digest: str) -> None:
+        evidence = await self._reader.evidence(entry.exchange_id)
+        if evidence is None and await self._reader.entry_at(entry.seq) != entry:
+            return  # its salt was erased while it was looked at
+        if evidence is None or evidence_digest(salt, evidence) != digest:
+            raise DamagedLogError(
+                f"entry {entry.seq}",
+                "the caller's signature beside it, or its salt, is missing or was changed",
+                "旁存的调用方签名或盐值缺失或被改动",
+                entry.exchange_id,
             )
 
     async def _extend(self) -> None:
@@ -242,8 +258,13 @@ class _Check:
         return ahead.pop(number, None)
 
 
-def _check_entry(entry: StoredEntry) -> None:
-    """Return if a row says what its record says, and the record has one reading; raises DamagedLogError."""
+def _check_entry(entry: StoredEntry) -> str:
+    """The digest of the caller's signature, or nothing, if a row says what its record says, which has one reading.
+
+    Raises:
+        DamagedLogError: It does not.
+    """
+    digest = ""
     problem = None
     if hash_leaf(entry.leaf) != entry.leaf_hash:
         problem = "its bytes do not have its hash: it was changed", "内容与哈希不符：记录被改动"
@@ -257,8 +278,12 @@ def _check_entry(entry: StoredEntry) -> None:
                 problem = "it is not in canonical form", "不是规范格式"
             elif not _columns_agree(entry, record):
                 problem = "what is stored for searching differs from the record", "检索字段与记录内容不符"
+            else:
+                query = record["query"]
+                digest = str(query.get("signature_digest", "")) if isinstance(query, dict) else ""
     if problem:
         raise DamagedLogError(f"entry {entry.seq}", *problem, entry.exchange_id)
+    return digest
 
 
 def _columns_agree(entry: StoredEntry, record: dict[str, str | bool | int | dict[str, str | bool | int]]) -> bool:

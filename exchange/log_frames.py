@@ -20,6 +20,8 @@ Intent = tuple[str, int, int, bytes | None, bytes]
 """exchange id, unix ms, deadline in unix ms, salt, what is known of the query."""
 Certificate = tuple[str, bytes]
 """fingerprint, DER."""
+Evidence = tuple[str, bytes]
+"""exchange id, the caller's own signature of the request (`exchange.recorded_signatures`)."""
 
 
 class Start(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -61,6 +63,8 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
     """A signed checkpoint of everything up to here is wanted."""
     probe: bool = False
     """Write something, whatever it is: the gateway wants to know whether the database works again."""
+    evidence: list[Evidence] = []
+    """Of exchanges among the entries or intents."""
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True):

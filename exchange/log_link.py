@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from exchange.errors import LogUnavailableError
-from exchange.log_frames import Certificate, Entry, Frame, Intent, Messages, Reply, Start, Started, message
+from exchange.log_frames import Certificate, Entry, Evidence, Frame, Intent, Messages, Reply, Start, Started, message
 from exchange.store import CorruptLogError
 
 _TICK = 0.25
@@ -59,6 +59,7 @@ class Pending:
     certificates: list[Certificate] = field(default_factory=list)
     checkpoint_futures: list[asyncio.Future[str]] = field(default_factory=list)
     probe: bool = False
+    evidence: list[Evidence] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there is anything to ask for."""
@@ -74,6 +75,7 @@ class Pending:
             self.certificates,
             bool(self.checkpoint_futures),
             self.probe,
+            self.evidence,
         )
 
     def succeed(self, reply: Reply) -> None:

@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from cryptography import x509
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from exchange.certificate_path import is_ca
 from exchange.database import reading
 from exchange.errors import InvalidRequestError
-from exchange.log_tables import certificates, checkpoints, entries, intents, state, tiles
+from exchange.log_tables import certificates, checkpoints, entries, evidence, intents, state, tiles
 from exchange.store import SignedSize, first_hash
 from exchange.tiles import WIDTH, Tile, Wanted, consistency_proof, inclusion_proof
 
@@ -230,6 +232,17 @@ class LogReader:
         async with reading(self._engine) as connection:
             rows = (await connection.execute(sa.select(certificates.c.der))).all()
         return [row.der for row in rows]
+
+    async def evidence(self, exchange_id: str) -> bytes | None:
+        """The caller's own signature of an exchange; None if there was none, or it was erased with the salt."""
+        query = sa.select(sa.cast(evidence.c.evidence, sa.LargeBinary)).where(evidence.c.exchange_id == exchange_id)
+        async with reading(self._engine) as connection:
+            return (await connection.execute(query)).scalar()
+
+    async def ca_certificates(self) -> list[x509.Certificate]:
+        """CA certificates that stood between a caller's certificate and a trust anchor; few."""
+        found = [x509.load_der_x509_certificate(der) for der in await self.certificates()]
+        return [each for each in found if is_ca(each)]
 
     async def intents(self, gateway: str | None = None) -> list[StoredIntent]:
         """Open intents, of one gateway or of all."""

@@ -5,6 +5,7 @@ Rules:
 2. Identifiers compare byte by byte on both databases, so that a prefix is a range.
 3. Rows of entries, tiles and checkpoints are never changed, but for `salt`: setting it to null unlinks the digests of
    an entry from whatever was exchanged, and breaks no proof.
+4. With its salt the evidence of an entry goes, by a trigger: whoever erases the one, by whatever means, erases both.
 """
 
 from __future__ import annotations
@@ -80,3 +81,11 @@ certificates = sa.Table(
     sa.Column("der", sa.LargeBinary, nullable=False),
     sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
 )
+
+evidence = sa.Table(
+    "log_evidence",
+    metadata,
+    sa.Column("exchange_id", _Text, primary_key=True),
+    sa.Column("evidence", sa.LargeBinary, nullable=False),
+)
+"""Callers' own signatures of requests: they hold the path, which may name a person."""

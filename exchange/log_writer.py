@@ -149,6 +149,7 @@ class LogWriter:
             batch.settled += frame.dropped
             batch.intents += frame.intents
             batch.certificates += frame.certificates
+            batch.evidence += frame.evidence
         left_out: list[list[int]] = [[]] * len(frames)
         known: set[str] = set()
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -40,13 +40,19 @@ __all__ = ["Check", "Keys", "ReceiptError", "SentRequest", "build_receipt", "ver
 
 
 async def build_receipt(
-    reader: LogReader, entry: StoredEntry, note: str, *, intermediates: Sequence[x509.Certificate] = ()
+    reader: LogReader,
+    entry: StoredEntry,
+    note: str,
+    *,
+    intermediates: Sequence[x509.Certificate] = (),
+    evidence: bytes | None = None,
 ) -> bytes:
     """The receipt of an entry.
 
     Args:
         note: Signed checkpoint that covers the entry.
         intermediates: CA certificates that may stand between the certificates of the record and a trust anchor.
+        evidence: The caller's own signature (`LogReader.evidence`), if it is to be in the receipt: it shows the path.
 
     Raises:
         ProofError: The checkpoint does not cover the entry.
@@ -64,15 +70,14 @@ async def build_receipt(
     if "query_seal" in record:
         for certificate in chosen:  # grows as issuers are found
             chosen += [one for one in intermediates if one.subject == certificate.issuer and one not in chosen]
-    return canonical(
-        {
-            "format": FORMAT,
-            "record": entry.leaf.decode(),
-            "salt": b64encode(entry.salt or b"").decode(),
-            "certificates": [certificate.public_bytes(Encoding.PEM).decode() for certificate in chosen],
-            "tlog_proof": proof.text,
-        }
-    )
+    receipt = {
+        "format": FORMAT,
+        "record": entry.leaf.decode(),
+        "salt": b64encode(entry.salt or b"").decode(),
+        "certificates": [certificate.public_bytes(Encoding.PEM).decode() for certificate in chosen],
+        "tlog_proof": proof.text,
+    }
+    return canonical(receipt if evidence is None else {**receipt, "evidence": evidence.decode("ascii")})
 
 
 def verify_receipt(
@@ -97,17 +102,19 @@ def verify_receipt(
         return [Check("form", False, f"not a receipt: {error}", f"不是有效的回执：{error}")]
     checks = [Check("form", True, "canonical, one reading", "规范格式，含义唯一")]
     verification = Verification(parsed, trusted)
-    for step in (
-        verification.checkpoint,
-        verification.inclusion,
-        verification.record,
-        verification.caller,
-        verification.gateway,
-        verification.adapter,
-        verification.binding,
-        verification.certificates,
-    ):
-        checks.append(outcome_of_check(step.__name__, step))
+    steps: dict[str, Callable[[], tuple[str, str]]] = {
+        "checkpoint": verification.checkpoint,
+        "inclusion": verification.inclusion,
+        "record": verification.record,
+        "caller": verification.caller,
+        "signature": lambda: verification.signature(request),
+        "gateway": verification.gateway,
+        "adapter": verification.adapter,
+        "binding": verification.binding,
+        "certificates": verification.certificates,
+    }
+    for name, step in steps.items():
+        checks.append(outcome_of_check(name, step))
     if request is not None:
         checks.append(outcome_of_check("request", lambda: verification.request(request)))
     if answer_body is not None:

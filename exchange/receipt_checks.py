@@ -17,20 +17,28 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
-from exchange.certificate_path import UNREADABLE, CertificateError, check_path, names
+from exchange.certificate_path import UNREADABLE, CertificateError, check_path, holds_code_of, names
 from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, TlogProof, decode_base64, open_checkpoint
 from exchange.merkle import ProofError, check_inclusion, hash_leaf
+from exchange.recorded_signatures import check_evidence, evidence_digest
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PublicKey, SealError, check_seal
+from exchange.signature_base import SignatureBaseError
+from exchange.signed_questions import SignedQuestionError, check_forwarded, check_recorded_body, check_statement
 
 FORMAT = "datong-receipt/1"
 KEYS_FORMAT = "datong-keys/1"
 _MAX_SIZE = 4 << 20
 _FIELDS = {"format", "record", "salt", "certificates", "tlog_proof"}
+_MAY_HAVE = {"evidence"}
+"""The caller's own signature: in receipts for caller and owner, of a request that was signed."""
 _RECORD_FIELDS = {
-    *("answer", "answer_seal", "certificate_serial", "code", "duration_us", "ended_at", "id", "outcome", "query"),
+    *("answer", "answer_seal", "certificate_notes", "certificate_serial", "code"),
+    *("duration_us", "ended_at", "id", "outcome", "person", "query"),
     *("query_seal", "rule", "source", "status", "v"),
 }
-_ALWAYS = _RECORD_FIELDS - {"answer", "answer_seal", "query_seal"}
+_SIGNED_SECONDS = 300
+"""How far signing and asking may lie apart: a minute, and the time a body takes to arrive."""
+_ALWAYS = _RECORD_FIELDS - {"answer", "answer_seal", "certificate_notes", "person", "query_seal"}
 
 
 class ReceiptError(ValueError):
@@ -42,7 +50,7 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    """form, checkpoint, inclusion, record, caller, gateway, adapter, binding, request, answer."""
+    """form, checkpoint, inclusion, record, caller, signature, gateway, adapter, binding, certificates, request, answer."""
     ok: bool
     en: str
     zh: str
@@ -97,8 +105,10 @@ def outcome_of_check(name: str, step: Callable[[], tuple[str, str]]) -> Check:
         return Check(name, False, str(error), f"包含证明不成立：{error}")
     except SealError as error:
         return Check(name, False, str(error), f"签名无效：{error}")
-    except CertificateError as error:
+    except (CertificateError, SignedQuestionError) as error:
         return Check(name, False, str(error), error.zh)
+    except SignatureBaseError as error:
+        return Check(name, False, f"the caller's signature: {error}", "调用方签名无效")
     except (KeyError, TypeError, AttributeError, ValueError, *UNREADABLE):
         # Whoever made the record chose the types in it; this check cannot make sense of them.
         return Check(name, False, "the record does not hold what this check needs", "记录缺少此项检查所需的内容")
@@ -114,16 +124,17 @@ class ParsedReceipt:
     salt: bytes
     certificates: tuple[x509.Certificate, ...]
     proof: str
+    evidence: str | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> ParsedReceipt:
         if len(data) > _MAX_SIZE:
             raise ReceiptError("it is too large")
         content = _parse(data.removesuffix(b"\n"))
-        if content.keys() != _FIELDS or content["format"] != FORMAT:
+        if not _FIELDS <= content.keys() <= _FIELDS | _MAY_HAVE or content["format"] != FORMAT:
             raise ReceiptError(f"not of the form {FORMAT}")
-        texts = (content["record"], content["salt"], content["tlog_proof"], *content["certificates"])
-        if not all(isinstance(text, str) for text in texts):
+        texts = (content["record"], content["salt"], content["tlog_proof"], content.get("evidence", ""))
+        if not all(isinstance(text, str) for text in (*texts, *content["certificates"])):
             raise ReceiptError("its members are not texts")
         leaf = content["record"].encode()
         try:
@@ -136,7 +147,7 @@ class ParsedReceipt:
             raise ReceiptError(str(error)) from error
         if [one.public_bytes(Encoding.PEM).decode() for one in certificates] != content["certificates"]:
             raise ReceiptError("a certificate is not in canonical PEM")
-        return cls(leaf, _parse(leaf), salt, tuple(certificates), content["tlog_proof"])
+        return cls(leaf, _parse(leaf), salt, tuple(certificates), content["tlog_proof"], content.get("evidence"))
 
 
 class Verification:
@@ -203,6 +214,9 @@ class Verification:
             return "no certificate was accepted; nothing was carried", "没有被接受的证书，未转发"
         if "query_seal" not in self._record and fingerprint not in self._certificates:
             return "nothing was carried on the strength of its certificate", "未依据其证书转发任何内容"
+        if self._record.get("person") and fingerprint not in self._certificates:
+            # It holds the person's number, so nobody keeps it; whoever has it can compare its hash.
+            return f"a natural person, by certificate {fingerprint}", f"自然人，证书指纹 {fingerprint}"
         certificate = self._certificate(fingerprint)
         serial = self._record.get("certificate_serial", "")
         if (serial or "query_seal" in self._record) and not _same_number(serial, certificate.serial_number):
@@ -211,9 +225,36 @@ class Verification:
             self._used.add(fingerprint)
             return f"it held {_subject(certificate)}; nothing was carried", f"所持证书 {_subject(certificate)}，未转发"
         self._check_path(certificate, self._query.get("asked_at"))
-        if not names(certificate, self._query.get("client", "")):
+        client = str(self._query.get("client", ""))
+        if not names(certificate, client) and not holds_code_of(certificate, client):
             raise _CheckError("the certificate may not speak for the client", "证书不能代表该调用方")
         return f"{_subject(certificate)}, valid at the time", f"{_subject(certificate)}，当时有效"
+
+    def signature(self, sent: SentRequest | None) -> tuple[str, str]:
+        """The caller's own key signed what the gateway states, so that the gateway cannot have made it up."""
+        digest, evidence = self._query.get("signature_digest"), self._receipt.evidence
+        if digest is None:
+            if evidence is not None:
+                raise _CheckError("there is a signature, and the record knows of none", "含有签名，而记录中没有签名")
+            return "the caller did not sign the request; the gateway vouches for it", "调用方未对请求签名，由网关担保"
+        if evidence is None:
+            return (
+                "the caller signed the request; this receipt does not show the signature (erased, or not for its holder)",
+                "调用方已对请求签名；本回执不含该签名（已删除，或持有人无权查看）",
+            )
+        if evidence_digest(self._salt(), evidence.encode()) != digest:
+            raise _CheckError("it is not the signature of the record", "与记录中的签名不符")
+        certificate = self._certificate(self._query.get("certificate", ""))
+        bound = check_evidence(evidence.encode(), certificate.public_bytes(Encoding.DER))
+        self._used.add(_fingerprint(certificate))
+        check_statement(bound, self._query)
+        asked = datetime.fromisoformat(str(self._query.get("asked_at"))).timestamp()
+        if abs(asked - bound.created) > _SIGNED_SECONDS:
+            raise _CheckError("it was signed at another time", "签名时间与请求时间不符")
+        if sent is not None:
+            check_forwarded(bound, self._query, sent.target, sent.headers)
+            check_recorded_body(bound, sent.body)
+        return f"{_subject(certificate)} signed the request", f"{_subject(certificate)} 已对请求签名"
 
     def gateway(self) -> tuple[str, str]:
         """Who vouches for the query."""

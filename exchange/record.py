@@ -18,13 +18,28 @@ from msgspec import UNSET, Raw, UnsetType
 Outcome = Literal["answered", "refused", "failed", "unknown"]
 
 
+class CallerFacts(msgspec.Struct, frozen=True, gc=False):
+    """What the record says of the caller beside its statement."""
+
+    certificate_serial: str = ""
+    """Serial number of the caller's certificate, hex."""
+    notes: str = ""
+    """What there is to say about the certificate, comma-separated: `revocation-grace`, faults that do not refuse."""
+    person: str = ""
+    """Keyed hash of the natural person whose certificate it is."""
+
+
+NOBODY = CallerFacts()
+"""When it is not known who called."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One terminal record. `query` and `answer` are the statements' canonical bytes."""
 
     answer: Raw | UnsetType = UNSET
     answer_seal: str | UnsetType = UNSET
+    certificate_notes: str | UnsetType = UNSET
     certificate_serial: str = ""
-    """Serial number of the caller's certificate, hex."""
     code: str = ""
     """Code of the error given to the caller; empty if answered."""
     duration_us: int
@@ -32,6 +47,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: str
     id: str
     outcome: Outcome
+    person: str | UnsetType = UNSET
     query: Raw
     query_seal: str | UnsetType = UNSET
     """Absent if nothing was carried."""

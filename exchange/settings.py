@@ -15,6 +15,16 @@ class Settings(BaseSettings):
 
     # Who we are and whom we trust. No defaults: no CA, no start.
     trust_anchors: Path = Field(description="PEM bundle of accepted CAs for callers, adapters and the bus.")
+    trust_file: Path | None = Field(
+        None,
+        description="Which CAs are accepted for callers and how (docs/profiles/trust-file.md); else trust_anchors.",
+    )
+    revocation_folder: Path = Field(
+        Path("datong-data/revocation"), description="Where the news of revoked certificates is kept."
+    )
+    ca_folder: Path | None = Field(
+        None, description="Folder of the issuing CA (`datong ca init`) that is served under /v1/certificates."
+    )
     server_certificate: Path = Field(description="PEM chain of the HTTPS server certificate.")
     server_key: Path = Field(description="PEM key of the HTTPS server certificate.")
     gateway_certificate: Path = Field(
@@ -25,6 +35,19 @@ class Settings(BaseSettings):
         description="Note signer key (C2SP signed note, Ed25519) for checkpoints of the exchange log."
     )
     subject_key: Path = Field(description="File of 32 random bytes: the key of the hash kept for Datong-Subject.")
+
+    # How our own certificates are replaced while we run.
+    renewal_url: str = Field(
+        "", description="https address where the gateway renews its own certificates; default: they are only watched."
+    )
+    certificate_look: float = Field(
+        60.0, gt=0, description="How often our certificate files are looked at; a replaced one is loaded."
+    )
+    certificate_settle: float = Field(
+        35.0,
+        ge=0,
+        description="A new gateway certificate seals this long after its file is there: adapters know it by then.",
+    )
 
     # Where things are.
     gateway_name: str = Field(
@@ -37,6 +60,10 @@ class Settings(BaseSettings):
     bus_url: str = Field("tls://127.0.0.1:4222", description="NATS servers, comma-separated.")
     registry_database: str = Field("sqlite:///datong-data/registry.db", description="Database URL of the registry.")
     log_database: str = Field("sqlite:///datong-data/log.db", description="Database URL of the exchange log.")
+    nonce_database: str = Field(
+        "sqlite:///datong-data/nonces.db",
+        description="Database URL of the used nonces of signed requests; one for all gateways that answer to one name.",
+    )
 
     # Limits.
     max_body: int = Field(64 << 20, gt=0, description="Largest request body of any service; a service may set less.")
@@ -44,7 +71,10 @@ class Settings(BaseSettings):
     max_header_lines: int = Field(64, gt=0, description="Most header lines; beyond it 431.")
     handshake_timeout: float = Field(10.0, gt=0, description="A TLS handshake not complete by then is cut off.")
     head_timeout: float = Field(10.0, gt=0, description="A request head not complete by then is refused and closed.")
-    body_timeout: float = Field(60.0, gt=0, description="A request body not complete by then is refused.")
+    body_timeout: float = Field(
+        10.0, gt=0, description="A request body not complete by then, plus its bytes, is refused."
+    )
+    body_rate: int = Field(16 << 10, gt=0, description="Bytes of a body that give it a second more.")
     idle_timeout: float = Field(75.0, gt=0, description="An idle connection is closed after this time.")
     max_in_progress: int = Field(512, gt=0, description="Requests in progress at once; beyond it 503.")
     max_in_progress_per_client: int = Field(512, gt=0, description="The same, for one client subsystem.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from exchange.log_frames import Certificate, Entry, Intent
+from exchange.log_frames import Certificate, Entry, Evidence, Intent
 from exchange.merkle import ProofError, hash_leaf
 from exchange.tiles import Edge, TileReader, Wanted, edge_widths
 
@@ -39,6 +39,8 @@ class Batch:
     """Exchanges whose intent is to be deleted."""
     intents: list[Intent] = field(default_factory=list)
     certificates: list[Certificate] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    """Signatures of callers, of exchanges among the entries or intents."""
     at_ms: int = 0
     """Now; when a certificate was first seen."""
 

@@ -42,6 +42,7 @@ _INSERT_INTENT = (
 _INSERT_CERTIFICATE = (
     "INSERT INTO log_certificates (fingerprint, der, first_seen_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 )
+_INSERT_EVIDENCE = "INSERT INTO log_evidence (exchange_id, evidence) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 # The last is what asyncpg says of a connection that broke while it was idle.
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _NEWEST = "SELECT size, root, note FROM log_checkpoints ORDER BY size DESC LIMIT 1"
@@ -157,6 +158,8 @@ class PostgresqlStore:
             await db.executemany(_INSERT_INTENT, [(*who, *intent) for intent in batch.intents])
         if batch.certificates:
             await db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
+        if batch.evidence:
+            await db.executemany(_INSERT_EVIDENCE, batch.evidence)
 
     async def _state(self, db: Any, query: str) -> tuple[int, bytes]:
         row = await db.fetchrow(query)

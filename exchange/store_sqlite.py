@@ -52,6 +52,7 @@ _INSERT_INTENT = (
 _INSERT_CERTIFICATE = (
     "INSERT INTO log_certificates (fingerprint, der, first_seen_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 )
+_INSERT_EVIDENCE = "INSERT INTO log_evidence (exchange_id, evidence) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
 
 def create_file(path: Path) -> None:
@@ -109,6 +110,8 @@ class SqliteStore:
                 db.executemany(_INSERT_INTENT, [(*who, *intent) for intent in batch.intents])
             if batch.certificates:
                 db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
+            if batch.evidence:
+                db.executemany(_INSERT_EVIDENCE, batch.evidence)
         return grown
 
     async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
-from ca_auth import Authenticator, HandshakeRefusal
+from ca_auth import Authenticator, HandshakeRefusal, NonceStore, TrustKeeper, fingerprint_of
 from exchange import (
     ANSWER_CONTEXT,
     Broker,
     ExchangeLog,
     NatsBus,
+    PrivateKey,
     PublicKey,
     SealVerifier,
     Settings,
@@ -27,9 +28,10 @@ from exchange import (
     load_identity,
     sealing_key,
 )
-from gateway import audit
+from gateway import audit, own_certificates
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
 from gateway.health import answer_alive
+from gateway.issuing import certificates_router, opened_ca
 from gateway.management import management_api
 from registry import Registry, RegistryMirror
 
@@ -40,13 +42,20 @@ class Gateway:
 
     settings: Settings
     identity: SigningIdentity
-    authenticator: Authenticator
+    trust: TrustKeeper
     registry: RegistryMirror
     log: ExchangeLog
     bus: NatsBus
     face: ExchangeFace
     public_url: str
     """How callers reach it, without a slash at the end."""
+    certificates: APIRouter | None
+    """How certificates of the CA that this gateway serves are got, if it serves one."""
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """Who is calling, by what is trusted now."""
+        return self.trust.authenticator
 
 
 class GatewayApp:
@@ -60,6 +69,10 @@ class GatewayApp:
         self._public_url = public_url
         self._face: ExchangeFace | None = None
         self._api = management_api(self._lifespan)
+        self.on_anchors: Callable[[bytes], None] = lambda pem: None
+        """Told of the accepted CAs (PEM) at the start and when they change."""
+        self.on_server_certificate: Callable[[], None] = lambda: None
+        """Told when the files of the server's certificate hold another one."""
         self.failure: Exception | None = None
         """What kept the gateway from opening."""
 
@@ -87,20 +100,40 @@ class GatewayApp:
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             try:
-                gateway = await opened.enter_async_context(open_gateway(self._settings, self._public_url))
+                gateway = await opened.enter_async_context(
+                    open_gateway(
+                        self._settings,
+                        self._public_url,
+                        on_anchors=self.on_anchors,
+                        on_server_certificate=self.on_server_certificate,
+                    )
+                )
             except Exception as error:
                 self.failure = error  # uvicorn tells its caller only that there was one
                 raise
             api.state.gateway = gateway
+            if gateway.certificates is not None:
+                api.include_router(gateway.certificates)
             self._face = gateway.face
             yield
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, public_url: str) -> AsyncIterator[Gateway]:
-    """Open every part of a gateway; a part that cannot be opened ends the start with its error."""
+async def open_gateway(
+    settings: Settings,
+    public_url: str,
+    *,
+    on_anchors: Callable[[bytes], None] = lambda pem: None,
+    on_server_certificate: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Gateway]:
+    """Open every part of a gateway; a part that cannot be opened ends the start with its error.
+
+    Args:
+        on_anchors: Told of the accepted CAs (PEM) when they change, for the listener.
+        on_server_certificate: Told when the files of the server's certificate hold another one, likewise.
+    """
     identity = load_identity(settings.gateway_certificate, settings.gateway_key)
-    authenticator = Authenticator(settings.trust_anchors.read_bytes())
+    subject_key = settings.subject_key.read_bytes()
     async with AsyncExitStack() as parts:
         registry = await Registry.open(settings.registry_database)
         parts.push_async_callback(registry.close)
@@ -117,37 +150,68 @@ async def open_gateway(settings: Settings, public_url: str) -> AsyncIterator[Gat
             recovery_grace=settings.recovery_grace,
         )
         parts.push_async_callback(log.close)
-        bus = NatsBus(
-            settings.bus_url,
-            bus_tls(settings.gateway_certificate, settings.gateway_key, settings.trust_anchors),
-            identity.uri,
+        trust = TrustKeeper(
+            bundle=settings.trust_anchors,
+            trust_file=settings.trust_file,
+            folder=settings.revocation_folder,
+            person_key=subject_key,
+            member_of_code=lambda code: mirror.snapshot.member_of_code(code),
+            on_anchors=on_anchors,
+            on_cas=lambda cas: _remember(log, cas),
         )
+        await trust.start()
+        parts.push_async_callback(trust.stop)
+        nonces = await NonceStore.open(settings.nonce_database)
+        parts.push_async_callback(nonces.close)
+        tls = bus_tls(settings.gateway_certificate, settings.gateway_key, settings.trust_anchors)
+        bus = NatsBus(settings.bus_url, tls, identity.uri)
         bus.start()
         parts.push_async_callback(bus.stop)
-        broker = Broker(
-            bus=bus,
-            log=log,
-            sealing_key=identity.key,
-            verifier=SealVerifier(ANSWER_CONTEXT),
-            adapter_key=AdapterKeys(mirror, log),
-        )
+        verifier, adapter_keys = SealVerifier(ANSWER_CONTEXT), AdapterKeys(mirror, log)
+
+        def broker(key: PrivateKey) -> Broker:
+            return Broker(bus=bus, log=log, sealing_key=key, verifier=verifier, adapter_key=adapter_keys)
+
         face = ExchangeFace(
-            authenticator=authenticator,
+            authenticator=trust.authenticator,
             registry=mirror,
-            broker=broker,
+            broker=broker(identity.key),
             log=log,
+            nonces=nonces,
             gateway_fingerprint=identity.fingerprint,
-            subject_key=settings.subject_key.read_bytes(),
+            subject_key=subject_key,
             public_url=public_url,
             max_body=settings.max_body,
             max_in_progress=settings.max_in_progress,
             max_in_progress_per_client=settings.max_in_progress_per_client,
         )
         if settings.keys_file is not None:
-            keys = audit.key_list(settings.trust_anchors, log.vkey)
+            keys = audit.key_list(trust.trust.pem(), log.vkey)
             settings.keys_file.write_text(json.dumps(keys, indent=2), encoding="utf-8")
-        log.remember_certificate(identity.fingerprint, identity.certificate.public_bytes(Encoding.DER))
-        yield Gateway(settings, identity, authenticator, mirror, log, bus, face, public_url)
+
+        def seal_as(renewed: SigningIdentity, cas: Sequence[x509.Certificate]) -> None:
+            _remember(log, [renewed.certificate, *cas])
+            face.seal_as(renewed.fingerprint, broker(renewed.key))
+
+        _remember(log, [identity.certificate, *own_certificates.sent_along(settings)])
+        certificates = None
+        if settings.ca_folder is not None:
+            ca = await parts.enter_async_context(opened_ca(settings.ca_folder, registry))
+            _remember(log, ca.chain[:-1])
+            certificates = certificates_router(ca, registry)
+        await parts.enter_async_context(
+            own_certificates.keeping(
+                settings, bus_tls=tls, on_identity=seal_as, on_server_certificate=on_server_certificate
+            )
+        )
+        yield Gateway(settings, identity, trust, mirror, log, bus, face, public_url, certificates)
+
+
+def _remember(log: ExchangeLog, certificates: Sequence[x509.Certificate]) -> None:
+    """Keep certificates that receipts need years later: our own, and CAs between a caller's and its anchor."""
+    for each in certificates:
+        der = each.public_bytes(Encoding.DER)
+        log.remember_certificate(fingerprint_of(der), der)
 
 
 class AdapterKeys:

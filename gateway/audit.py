@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -225,7 +224,11 @@ async def show_receipt(request: Request, caller: CallerDep, exchange_id: Exchang
     _known_parameters(request)
     async with _reading(request) as log:
         entry = await _visible(log, caller, exchange_id)
-        receipt = await build_receipt(log.reader, entry, await log.checkpoint())
+        checkpoint = await log.checkpoint()
+        # The signature shows the path. An auditor sees who asked and for what, and whom it concerns can show the rest.
+        evidence = await log.reader.evidence(entry.exchange_id) if _concerns(entry, caller) else None
+        cas = await log.reader.ca_certificates()
+        receipt = await build_receipt(log.reader, entry, checkpoint, intermediates=cas, evidence=evidence)
     return Response(
         receipt,
         media_type="application/json",
@@ -233,9 +236,9 @@ async def show_receipt(request: Request, caller: CallerDep, exchange_id: Exchang
     )
 
 
-def key_list(trust_anchors: Path, vkey: str) -> dict[str, Any]:
+def key_list(trust_anchors: bytes, vkey: str) -> dict[str, Any]:
     """The keys that receipts of this gateway are verified with: of its log, and of the accepted CAs."""
-    return {"format": "datong-keys/1", "logs": [vkey], "trust_anchors": [trust_anchors.read_text(encoding="ascii")]}
+    return {"format": "datong-keys/1", "logs": [vkey], "trust_anchors": [trust_anchors.decode("ascii")]}
 
 
 @router.get("/keys", responses=problems(_REFUSALS[0]))
@@ -243,7 +246,7 @@ async def show_keys(request: Request) -> dict[str, Any]:
     """The key list that `datong verify` takes. Compare it with one obtained another way before relying on it."""
     _known_parameters(request)
     gateway = request.app.state.gateway
-    return key_list(gateway.settings.trust_anchors, gateway.log.vkey)
+    return key_list(gateway.trust.trust.pem(), gateway.log.vkey)
 
 
 @router.get(

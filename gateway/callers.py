@@ -21,6 +21,9 @@ from exchange import (
 from gateway.errors import RoleMissingError
 from registry import Role, Snapshot
 
+EXPIRES_SOON = "certificate_expires_soon"
+"""In a request's state: the header that warns its caller, see `gateway.management`."""
+
 
 class ClientSuspendedError(AccessDeniedError):
     rule_name = "client-active"  # as at the exchange face
@@ -47,7 +50,7 @@ class Caller:
             )
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     """Who calls: by certificate, and by X-Road-Client where a certificate speaks for a whole member.
 
     Raises:
@@ -58,7 +61,12 @@ def caller(request: Request) -> Caller:
     """
     gateway: Any = request.app.state.gateway
     state = request.scope["state"]
-    principal: Principal = gateway.authenticator.identify(state["peer"], state["peer_der"], time.time())
+    if not gateway.authenticator.knows(state["peer"], time.time()):
+        await gateway.authenticator.prepare(state)
+    principal: Principal = gateway.authenticator.identify(
+        state["peer"], state["peer_der"], time.time(), state["peer_sent"]
+    )
+    state[EXPIRES_SOON] = principal.expires_soon
     snapshot: Snapshot = gateway.registry.current(time.monotonic())
     named = _named(request)
     subsystem = principal.subsystem or named
@@ -72,6 +80,7 @@ def caller(request: Request) -> Caller:
             problem=f"The certificate speaks for {principal.subsystem or principal.member}, not for {named}.",
             problem_zh=f"证书代表 {principal.subsystem or principal.member}，不能代表 {named}。",
         )
+    gateway.authenticator.check_pin(subsystem, principal.fingerprint)
     registered = snapshot.subsystem(subsystem)
     if registered is None:
         raise ClientMismatchError(

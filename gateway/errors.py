@@ -57,7 +57,7 @@ def install_error_handlers(api: FastAPI) -> None:
             refusal = InvalidRequestError(problem="The request cannot be read.", problem_zh="请求无法解析。")
         response = _respond(request, refusal)
         if error.status_code == 405:
-            response.headers["allow"] = "GET, HEAD"  # nothing else is offered anywhere yet
+            response.headers["allow"] = _allowed(error.headers)
         return response
 
     @api.exception_handler(Exception)
@@ -66,6 +66,12 @@ def install_error_handlers(api: FastAPI) -> None:
         fault = str(uuid.UUID(bytes=os.urandom(16), version=4))
         events.error("api.fault", fault=fault, path=request.url.path, error=repr(error), exc_info=error)
         return _respond(request, MeshError(), fault=fault)
+
+
+def _allowed(headers: Mapping[str, str] | None) -> str:
+    """`Allow` of a 405: what the routes offer; HEAD where GET is, which is GET without its body (`gateway.management`)."""
+    methods = {each.strip() for each in (headers or {}).get("Allow", "GET").split(",")}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def parameter_error(found: Mapping[str, Any]) -> InvalidRequestError:

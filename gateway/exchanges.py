@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import hmac
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
@@ -19,9 +17,27 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
+from msgspec import UNSET, UnsetType
 
-from ca_auth import REFUSAL_KEY, Authenticator, HandshakeRefusal, Principal, Refusal
+from ca_auth import (
+    REFUSAL_KEY,
+    Authenticator,
+    CallerKey,
+    HandshakeRefusal,
+    NonceStore,
+    Principal,
+    Refusal,
+    RequestSignature,
+    carries_our_signature,
+    hash_of_subject,
+    signature_missing,
+    signature_of_person,
+    speaks_of_certificates,
+    verify_request,
+)
 from exchange import (
+    NOBODY,
+    NOT_FORWARDED,
     Broker,
     ClientMismatchError,
     Entropy,
@@ -42,16 +58,19 @@ from exchange import (
     SubsystemId,
     TooManyRequestsError,
     UnauthenticatedError,
+    check_query,
+    evidence_digest,
     from_wire,
     header_block,
+    is_spelled_like_ours,
     member_of,
+    parse_path,
     request_digest,
     subsystem_id,
     to_wire,
     uuid7,
 )
-from gateway.paths import check_query, parse_path
-from gateway.problems import render
+from gateway.problems import EXPIRES, render
 from registry import Decision, RegistryMirror
 
 Scope = MutableMapping[str, Any]
@@ -67,22 +86,15 @@ RECHECK_MS = 250
 MAX_NOTE = 255
 """Longest value of a header that goes on the record, in characters."""
 
-NOT_FORWARDED = frozenset(
-    b"transfer-encoding keep-alive proxy-authenticate proxy-authorization te trailer upgrade connection user-agent host "
-    b"content-length server expect client-cert client-cert-chain x-road-request-id x-road-request-hash datong-subject".split()
-)
-"""Hop-by-hop headers, names that only a gateway may set, and the person asked about, who is kept as a keyed hash only."""
 NOTED = frozenset(
     b"x-road-client x-road-id x-road-userid x-road-issue x-road-represented-party x-road-security-server datong-purpose "
-    b"datong-subject datong-channel content-length accept accept-language connection traceparent".split()
+    b"datong-subject datong-channel content-length accept accept-language connection traceparent signature-input".split()
 )
-LISTS = frozenset((b"accept", b"accept-language", b"connection"))
+LISTS = frozenset((b"accept", b"accept-language", b"connection", b"signature-input"))
 """Those of them that may come in several lines."""
-OURS = (b"x-road-", b"datong-", b"client-cert")
-"""Many systems read `_` in a name as `-`: `X_Road_Client` would be a second X-Road-Client to them, so it stays here."""
 SET_BY_US = frozenset(
-    b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt connection "
-    b"content-length transfer-encoding keep-alive server".split()
+    b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt "
+    b"datong-certificate-expires connection content-length transfer-encoding keep-alive server".split()
 )
 
 events = structlog.get_logger("datong.exchange")
@@ -136,6 +148,7 @@ class ExchangeFace:
         registry: RegistryMirror,
         broker: Broker,
         log: ExchangeLog,
+        nonces: NonceStore,
         gateway_fingerprint: str,
         subject_key: bytes,
         public_url: str,
@@ -147,6 +160,7 @@ class ExchangeFace:
         self._registry = registry
         self._broker = broker
         self._log = log
+        self._nonces = nonces
         self._remembered: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._gateway = gateway_fingerprint
@@ -193,6 +207,8 @@ class ExchangeFace:
             (b"x-road-request-hash", request_hash),
             (b"datong-receipt", (self._receipt_url % attempt.id).encode()),
         )
+        if attempt.principal is not None and attempt.principal.expires_soon:
+            headers.append((EXPIRES, attempt.principal.expires_soon))
         body = answer.body
         if answer.status != 304 and answer.status != 204 and attempt.method != "HEAD":
             headers.append((b"content-length", b"%d" % len(body)))
@@ -200,6 +216,11 @@ class ExchangeFace:
             headers.append((b"date", self._http_date(asked_ms // 1000)))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def seal_as(self, gateway_fingerprint: str, broker: Broker) -> None:
+        """Seal with another certificate from now on; `broker` holds its key. What is on its way keeps the old one."""
+        # Both at once: between the making of a statement and `Broker.perform`, nothing else runs.
+        self._gateway, self._broker = gateway_fingerprint, broker
 
     def record_edge_refusal(self, rule: str, status: int, peer: str | None) -> None:
         """Put on the record a request that was answered `status` before it reached this application."""
@@ -220,9 +241,7 @@ class ExchangeFace:
     async def _refuse_stray(self, attempt: Attempt, error: MeshError, status: int) -> None:
         events.warning("exchange.refused", exchange=attempt.id, status=status, rule=error.rule, detail=str(error))
         try:
-            await self._broker.refuse(
-                self._statement(attempt), error, status=status, started=attempt.started, certificate_serial=""
-            )
+            await self._broker.refuse(self._statement(attempt), error, status=status, started=attempt.started)
         except LogUnavailableError:
             events.error("exchange.not_recorded", exchange=attempt.id, rule=error.rule)
 
@@ -231,9 +250,12 @@ class ExchangeFace:
         forwarded = self._read_headers(attempt, scope["headers"])
         state = scope["state"]
         attempt.certificate = state["peer"] or ""
-        principal = self._authenticator.identify(state["peer"], state["peer_der"], attempt.asked_ms / 1000)
+        now = attempt.asked_ms / 1000
+        if not self._authenticator.knows(state["peer"], now):
+            await self._authenticator.prepare(state)
+        principal = self._authenticator.identify(state["peer"], state["peer_der"], now, state["peer_sent"])
         attempt.principal = principal
-        if principal.fingerprint not in self._remembered:
+        if principal.fingerprint not in self._remembered and principal.person is None:
             # The record names the certificate by fingerprint; a receipt must be able to show it years later.
             self._log.remember_certificate(principal.fingerprint, principal.der)
             self._remembered.add(principal.fingerprint)
@@ -251,10 +273,16 @@ class ExchangeFace:
         self._enter(attempt)
         body = await self._body(attempt, scope, receive, min(self._max_body, decision.service.max_request_bytes))
         ready_ms = time.time_ns() // 1_000_000
+        signature: RequestSignature | None = None
+        if decision.grant.signed_requests or b"signature-input" in attempt.noted:
+            signature = await self._signature(attempt, decision, scope, body, principal, ready_ms / 1000)
+            ready_ms = time.time_ns() // 1_000_000
         if ready_ms - attempt.asked_ms > RECHECK_MS:
             # The body took its time. What counts is who they are and what they may now.
-            self._authenticator.identify(state["peer"], state["peer_der"], ready_ms / 1000)
+            self._authenticator.identify(state["peer"], state["peer_der"], ready_ms / 1000, state["peer_sent"])
             decision = self._decide(attempt, segments, ready_ms)
+            if signature is None and decision.grant.signed_requests:
+                raise signature_missing()
         service = decision.service
 
         if not attempt.message_id:
@@ -271,6 +299,7 @@ class ExchangeFace:
             deadline=self._time_text(ready_ms + int(timeout * 1000)),
             digest=request_digest(salt, attempt.method, target, forwarded, body),
             size=len(body),
+            signature_digest=evidence_digest(salt, signature.evidence) if signature else UNSET,
         )
         query = Query(
             statement=statement,
@@ -283,10 +312,41 @@ class ExchangeFace:
             safe=statement.safe,
             timeout=timeout,
             max_answer=service.max_answer_bytes,
-            certificate_serial=principal.serial_number,
+            caller=principal.facts,
             started=attempt.started,
+            signature=signature.evidence if signature else b"",
+            certificate=principal.der if signature else b"",
         )
         return query, _request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
+
+    async def _signature(
+        self, attempt: Attempt, decision: Decision, scope: Scope, body: bytes, principal: Principal, now: float
+    ) -> RequestSignature | None:
+        """The caller's own signature, verified and its nonce spent; None if there is none and none is demanded.
+
+        Raises:
+            RequestSignatureError: It is missing, or not one of this request.
+            InvalidRequestError: It cannot be read.
+            NoncesUnavailableError: The nonce could not be made durable.
+        """
+        headers = scope["headers"]
+        if not (decision.grant.signed_requests or carries_our_signature(headers)):
+            return None
+        if principal.person is not None:
+            raise signature_of_person()
+        signature = verify_request(
+            method=attempt.method,
+            path=scope["raw_path"],
+            query=scope["query_string"],
+            headers=headers,
+            body=body,
+            caller=CallerKey.of(principal.der),
+            now=now,
+            # What a caller signs names its purpose: one that the grant implies would be the gateway's word.
+            also_covered=("datong-purpose",),
+        )
+        await self._nonces.spend(signature)
+        return signature
 
     def _decide(self, attempt: Attempt, segments: tuple[str, ...], now_ms: int) -> Decision:
         """Return what permits the attempt now, and note it; raises the refusal."""
@@ -335,7 +395,7 @@ class ExchangeFace:
                     # The last one counts, and only that one goes on: the department might read the first.
                     noted[name] = pair[1]
                     forwarded = [each for each in forwarded if each[0] != name]
-            elif b"_" in name and name.replace(b"_", b"-").startswith(OURS):
+            elif (b"_" in name and is_spelled_like_ours(name)) or speaks_of_certificates(name):
                 continue
             if name not in NOT_FORWARDED:
                 forwarded.append(pair)
@@ -360,8 +420,7 @@ class ExchangeFace:
             )
         subject = _text(noted, b"datong-subject")
         if subject:
-            normal = unicodedata.normalize("NFKC", subject).strip().upper()
-            attempt.subject = hmac.digest(self._subject_key, normal.encode(), "sha256").hex()
+            attempt.subject = hash_of_subject(self._subject_key, subject)
 
     def _client(self, attempt: Attempt, principal: Principal) -> SubsystemId:
         value = attempt.noted.get(b"x-road-client")
@@ -380,6 +439,7 @@ class ExchangeFace:
                 problem=f"The certificate speaks for {principal.subsystem or principal.member}, not for {client}.",
                 problem_zh=f"证书代表 {principal.subsystem or principal.member}，不能代表 {client}。",
             )
+        self._authenticator.check_pin(client, principal.fingerprint)
         return client
 
     async def _body(self, attempt: Attempt, scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -402,7 +462,14 @@ class ExchangeFace:
             pieces.append(piece)
 
     def _statement(
-        self, attempt: Attempt, *, purpose: str = "", deadline: str = "", digest: str = "", size: int = 0
+        self,
+        attempt: Attempt,
+        *,
+        purpose: str = "",
+        deadline: str = "",
+        digest: str = "",
+        size: int = 0,
+        signature_digest: str | UnsetType = UNSET,
     ) -> QueryStatement:
         decision = attempt.decision
         return QueryStatement(
@@ -424,17 +491,16 @@ class ExchangeFace:
             request_size=size,
             safe=decision.operation.safe if decision else False,
             service=attempt.service,
+            signature_digest=signature_digest,
             subject=attempt.subject,
             user=attempt.user,
         )
 
     async def _refuse(self, attempt: Attempt, error: MeshError, send: Send) -> None:
         """Record a refusal, then tell it."""
-        serial = attempt.principal.serial_number if attempt.principal else ""
+        caller = attempt.principal.facts if attempt.principal else NOBODY
         try:
-            await self._broker.refuse(
-                self._statement(attempt), error, started=attempt.started, certificate_serial=serial
-            )
+            await self._broker.refuse(self._statement(attempt), error, started=attempt.started, caller=caller)
         except LogUnavailableError as failure:
             error = failure
         await self._tell(attempt, error, send)
@@ -460,6 +526,8 @@ class ExchangeFace:
             accept_language=noted.get(b"accept-language", b""),
         )
         headers.append((b"date", self._http_date(attempt.asked_ms // 1000)))
+        if attempt.principal is not None and attempt.principal.expires_soon:
+            headers.append((EXPIRES, attempt.principal.expires_soon))
         if error.status in CLOSING:
             headers.append((b"connection", b"close"))
         if attempt.method == "HEAD":

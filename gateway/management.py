@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import audit, health, problem_pages
+from gateway.callers import EXPIRES_SOON
 from gateway.errors import install_error_handlers
 from gateway.openapi import DESCRIPTION, describe_api
+from gateway.problems import EXPIRES
 
 
 def management_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> ASGIApp:
@@ -56,6 +58,8 @@ class _Framed:
                     (b"x-content-type-options", b"nosniff"),
                     (b"date", formatdate(time.time(), usegmt=True).encode()),
                 )
+                if expires := scope.get("state", {}).get(EXPIRES_SOON):
+                    headers.append((EXPIRES, expires))
                 message["headers"] = headers
             await send(message)
 

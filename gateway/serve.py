@@ -13,8 +13,9 @@ import structlog
 import uvicorn
 import uvloop
 
-from ca_auth import EdgeLimits, edge_protocol, server_context
+from ca_auth import EdgeLimits, edge_protocol, load_certificate, server_context
 from exchange import IdentityError, Settings, configure_events
+from gateway import own_certificates
 from gateway.app import GatewayApp
 
 DRAIN_SECONDS = 15
@@ -33,23 +34,27 @@ def serve(settings: Settings) -> None:
         Exception: Whatever kept a part of the gateway from opening, see `gateway.app.open_gateway`.
     """
     configure_events()
-    listener = _listen(settings.host, settings.port)
+    own_certificates.recover(settings)
+    listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     public_url = settings.public_url.rstrip("/") or f"https://{_name(settings.host)}:{port}"
     app = GatewayApp(settings, public_url)
 
     context = _server_context(settings, app)
+    app.on_anchors = lambda pem: context.load_verify_locations(cadata=pem.decode("ascii"))
+    app.on_server_certificate = lambda: load_certificate(context, settings.server_certificate, settings.server_key)
     limits = EdgeLimits(
         head_bytes=settings.max_head,
         header_lines=settings.max_header_lines,
         head_seconds=settings.head_timeout,
         body_seconds=settings.body_timeout,
+        body_rate=settings.body_rate,
         idle_seconds=settings.idle_timeout,
     )
     config = uvicorn.Config(
         app,
         http=edge_protocol(limits, app.edge_refused),
-        loop=_loop_with(settings.handshake_timeout),  # type: ignore[arg-type]  # uvicorn takes a class as it is
+        loop=loop_with(settings.handshake_timeout),  # type: ignore[arg-type]  # uvicorn takes a class as it is
         lifespan="on",
         ws="none",
         access_log=False,
@@ -83,7 +88,7 @@ def _server_context(settings: Settings, app: GatewayApp) -> ssl.SSLContext:
         raise IdentityError(f"{', '.join(map(str, files))}: {error}") from error
 
 
-def _loop_with(handshake_timeout: float) -> type[uvloop.Loop]:
+def loop_with(handshake_timeout: float) -> type[uvloop.Loop]:
     """uvloop whose TLS servers give a handshake so many seconds: a minute is its default, and uvicorn passes none on.
 
     Until it is done a connection has no protocol of ours, so the edge's deadlines do not hold for it.
@@ -117,7 +122,8 @@ class _Server(uvicorn.Server):
                 self._settings.ready_file.write_text(self._public_url)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, port 0 for a free one; raises PortBusyError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

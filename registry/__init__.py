@@ -20,9 +20,6 @@ from registry.records import (
 from registry.registry import Registry
 from registry.seed import Seed, SeedReport, read_seed
 from registry.snapshot import Decision, Snapshot
-from registry.uscc import UsccFault
-from registry.uscc import compose as compose_uscc
-from registry.uscc import fault_of as uscc_fault
 from registry.validity import begins, ends
 
 __all__ = [
@@ -46,11 +43,8 @@ __all__ = [
     "Service",
     "Snapshot",
     "Subsystem",
-    "UsccFault",
     "begins",
     "compile_pattern",
-    "compose_uscc",
     "ends",
     "read_seed",
-    "uscc_fault",
 ]

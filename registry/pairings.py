@@ -1,7 +1,8 @@
 """The grants between one client and one service, and whether they permit a call. Pure.
 
 Rules:
-1. Among several grants that cover a call any valid one suffices.
+1. Among several grants that cover a call any valid one suffices; one that demands no signature of the request comes first,
+   since it permits the call signed or not.
 2. A purpose that is not named is implied only when all of them together name exactly one: what goes on the record is
    never a guess.
 3. A refusal is explained by the grant that came nearest: wrong purpose, not yet, no longer, revoked, other path.
@@ -76,12 +77,17 @@ class Pairing:
             if not covering.valid_from <= now < covering.valid_to or not covering.covers(method, segments, path):
                 continue
             if purpose is None:
-                permitting = permitting or covering.grant
+                if permitting is None or (permitting.signed_requests and not covering.grant.signed_requests):
+                    permitting = covering.grant
                 implied = implied | covering.purposes if implied else covering.purposes
             elif purpose in covering.purposes:
-                return covering.grant, purpose
+                if not covering.grant.signed_requests:
+                    return covering.grant, purpose
+                permitting = permitting or covering.grant
         if permitting is None:
             raise self._refusal(method, segments, path, purpose, now)
+        if purpose is not None:
+            return permitting, purpose
         if len(implied) != 1:
             raise refusals.purpose_missing(implied)
         (only,) = implied

@@ -95,6 +95,8 @@ class Grant:
     decided_by: str
     method: str = "*"
     path: str = "**"
+    signed_requests: bool = False
+    """Whether the caller's own key must sign each request."""
     active: bool = True
     revoked_at: datetime | None = None
     revocation_reason: str = ""

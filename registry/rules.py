@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-from exchange import UnprocessableError, member_id, service_id, subsystem_id
-from registry import uscc
+from exchange import UnprocessableError, member_id, service_id, subsystem_id, uscc_fault
 from registry.patterns import compile_pattern
 from registry.records import ROLES, Grant, Member, Operation, Service, Subsystem
 
@@ -54,7 +53,7 @@ def check_member(member: Member) -> None:
     check_text("name", member.name)
     check_text("name_en", member.name_en, empty=True)
     check_text("check_exception", member.check_exception, empty=True)
-    fault = uscc.fault_of(member.id.split("/")[2])
+    fault = uscc_fault(member.id.split("/")[2])
     if fault and not member.check_exception:
         raise unprocessable(
             "uscc-" + fault.kind,

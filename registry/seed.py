@@ -18,11 +18,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from exchange import ConflictError, MemberId, MeshError, ServiceId, SubsystemId, UnprocessableError
+from exchange import (
+    ConflictError,
+    Location,
+    MemberId,
+    MeshError,
+    ServiceId,
+    SubsystemId,
+    UnprocessableError,
+    line_of,
+    written,
+)
 from registry import records, rules, validity
 from registry.changes import Changes
 from registry.records import DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_TIMEOUT, Change, Role
-from registry.toml_lines import Location, line_of, written
 
 _Outcome = Literal["added", "unchanged", "differing"]
 
@@ -92,6 +101,7 @@ class SeedGrant(_Model):
     service: str
     method: str = "*"
     path: str = "**"
+    signed_requests: bool = False
     purposes: list[str]
     valid_from: datetime | date
     valid_to: datetime | date
@@ -105,6 +115,7 @@ class SeedGrant(_Model):
             service=ServiceId(self.service),
             method=self.method,
             path=self.path,
+            signed_requests=self.signed_requests,
             purposes=tuple(self.purposes),
             valid_from=validity.begins(self.valid_from),
             valid_to=validity.ends(self.valid_to),

@@ -149,6 +149,11 @@ class Snapshot:
         """All members, by identifier."""
         return tuple(self._members[key] for key in sorted(self._members))
 
+    def member_of_code(self, code: str) -> MemberId | None:
+        """The one member with a code of 18 characters, or with one that holds the organisation code of nine; else None."""
+        found = [member for member in self._members if code in (member.split("/")[2], member.split("/")[2][8:17])]
+        return found[0] if len(found) == 1 else None
+
     def subsystem(self, identifier: SubsystemId) -> Subsystem | None:
         return self._subsystems.get(identifier)
 

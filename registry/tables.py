@@ -106,6 +106,7 @@ grants = sa.Table(
     sa.Column("method", sa.String(20), nullable=False),
     sa.Column("path", sa.String(500), nullable=False),
     sa.Column("purposes", sa.JSON, nullable=False),
+    sa.Column("signed_requests", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("valid_from", UtcDateTime, nullable=False),
     sa.Column("valid_to", UtcDateTime, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ca_auth import CHAIN_RULES
 from deploy.cli import COMMANDS
 from exchange import MeshError, Settings
 from gateway.errors import MethodNotAllowedError
@@ -23,6 +24,11 @@ def test_every_error_is_listed_with_its_status_and_source(error: type[MeshError]
     """A row of docs/errors.md holds status, code, source and X-Road's code."""
     row = f"| {error.status} | `{error.code}` | {error.source} | `{error.xroad_code}` |"
     assert row in (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rule", CHAIN_RULES)
+def test_every_rule_about_certificates_is_explained(rule: str) -> None:
+    assert f"`{rule}`" in (ROOT / "docs/errors.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("error", _tree(MeshError), ids=lambda error: error.code)

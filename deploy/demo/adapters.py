@@ -23,6 +23,8 @@ certificate = "../../pki/$name.crt"
 key = "../../pki/$name.key"
 trust_anchors = "../../pki/ca.pem"
 gateways = "../../pki/gateway.crt"
+callers = "../../pki/callers.pem"
+renewal_url = $renewal_url
 """
 
 _TAX = """
@@ -76,24 +78,30 @@ SELECT number, marital_status, spouse_number, married_on FROM residents WHERE nu
 """
 
 
-def tax_adapter(*, bus_url: str, base_url: str) -> str:
+def tax_adapter(*, bus_url: str, base_url: str, renewal_url: str = "") -> str:
     """The tax bureau's file.
 
     Args:
         bus_url: NATS server, `tls://host:port`.
         base_url: The bureau's own API, `http://host:port`.
+        renewal_url: Where the adapter renews its certificate; empty: nowhere.
     """
-    return _text(_HEAD + _TAX, "tax", TAX_SUBSYSTEM, "示例市税务局适配器", bus_url=bus_url, base_url=base_url)
+    values = {"bus_url": bus_url, "base_url": base_url, "renewal_url": renewal_url}
+    return _text(_HEAD + _TAX, "tax", TAX_SUBSYSTEM, "示例市税务局适配器", **values)
 
 
-def civil_adapter(*, bus_url: str, database: str = "sqlite:///../../backends/civil.sqlite") -> str:
+def civil_adapter(
+    *, bus_url: str, database: str = "sqlite:///../../backends/civil.sqlite", renewal_url: str = ""
+) -> str:
     """The civil-affairs bureau's file.
 
     Args:
         bus_url: NATS server, `tls://host:port`.
         database: `sqlite:///PATH`, relative to the adapter's folder, or `postgresql://...`.
+        renewal_url: As for the tax bureau.
     """
-    return _text(_HEAD + _CIVIL, "civil", CIVIL_SUBSYSTEM, "示例市民政局适配器", bus_url=bus_url, database=database)
+    values = {"bus_url": bus_url, "database": database, "renewal_url": renewal_url}
+    return _text(_HEAD + _CIVIL, "civil", CIVIL_SUBSYSTEM, "示例市民政局适配器", **values)
 
 
 def _text(template: str, name: str, subsystem: str, description: str, **values: str) -> str:

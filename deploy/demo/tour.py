@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.demo.identities import CIVIL_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.demo.identities import CIVIL_SUBSYSTEM, HOUSING_SUBSYSTEM, TAX_SUBSYSTEM
 from deploy.demo.synthetic import ENTERPRISE_IN_GOOD_ORDER, RESIDENT_MARRIED
 from exchange import Language
 from gateway.cli import console_io as io
@@ -48,6 +48,10 @@ TEXTS: dict[str, dict[Language, str]] = {
     "revoke": {
         "en": "Civil affairs revokes the grant: the next question is refused, no part was restarted",
         "zh": "民政局撤销授权：下一次查询即被拒绝，无需重启任何部分",
+    },
+    "compromised": {
+        "en": "Housing's certificate is revoked at the CA: its next request is refused by the gateway that runs",
+        "zh": "CA 吊销住房保障局的证书：运行中的网关拒绝其下一次请求",
     },
     "record": {"en": "All of it is on the record, refusals included", "zh": "全部留痕，拒绝也在内"},
     "verify": {
@@ -139,15 +143,22 @@ class Tour:
             raise TourError(f"HTTP status {answer['status']}, not {expect}")
         return json.loads(answer["body"]), answer["body"]
 
-    def refused(self, department: str, what: str, *, rule: str, purpose: str = PURPOSE, tries: int = 1) -> None:
-        """Make one exchange that this rule must refuse, if not at the first try; raises TourError if it does not."""
+    def refused(
+        self, department: str, what: str, *, rule: str, purpose: str = PURPOSE, tries: int = 1, status: int = 403
+    ) -> str:
+        """Make one exchange that this rule must refuse, if not at the first try, and return its identifier.
+
+        Raises:
+            TourError: It is not refused, or for another reason.
+        """
         for left in reversed(range(tries)):
             answer = self._exchange(department, what, purpose, ())
-            if answer["status"] == 403 or not left:
+            if answer["status"] == status or not left:
                 break
         found = answer["status"], json.loads(answer["body"]).get("rule")
-        if found != (403, rule):
-            raise TourError(f"status and rule are {found}, not {(403, rule)}")
+        if found != (status, rule):
+            raise TourError(f"status and rule are {found}, not {(status, rule)}")
+        return str(answer["headers"]["x-road-request-id"])
 
     def _exchange(self, department: str, what: str, purpose: str, more: Sequence[str]) -> dict[str, Any]:
         options = ("--data", "data", "--as", department, "--purpose", purpose, *more, "--json")
@@ -187,7 +198,8 @@ def demo(
             )
             exchanges(tour, folder)
             refusals(tour)
-            evidence(tour, folder)
+            compromised = revocation(tour)
+            evidence(tour, folder, compromised)
             tour.step("doctor")
             # Its warnings are about this machine, which is not part of the tour: only the sum is shown.
             typer.echo("     " + tour.run("doctor", "--data", "data", shown=0).rstrip().rpartition("\n")[2])
@@ -225,13 +237,27 @@ def refusals(tour: Tour) -> None:
     tour.refused("housing", MARRIAGE, rule="grant-revoked", tries=5)
 
 
-def evidence(tour: Tour, folder: Path) -> None:
-    """The record is complete, provable, and shows what was done to it."""
+def revocation(tour: Tour) -> str:
+    """A certificate that no longer counts; returns the exchange that was refused for it."""
+    tour.step("compromised")
+    options = ("--for", HOUSING_SUBSYSTEM, "--reason", "keyCompromise", "--why", "demo", "--ca", "data/ca")
+    tour.run("ca", "revoke", *options)
+    return tour.refused("housing", COMPANY, rule="certificate-revoked", status=401, tries=5)
+
+
+def evidence(tour: Tour, folder: Path, compromised: str) -> None:
+    """The record is complete, provable, and shows what was done to it.
+
+    Args:
+        compromised: The exchange that was refused because its certificate was revoked.
+    """
     tour.step("record")
     tour.run("audit", "list", "--data", "data", "--limit", "6")
     page = json.loads(tour.run("audit", "list", "--data", "data", "--limit", "1000", "--json", shown=None))
     recorded = {each["record"]["id"]: each["record"]["outcome"] for each in page["exchanges"]}
     expect(tour.made.items() <= recorded.items(), f"made {tour.made}, recorded {recorded}")
+    rules = {each["record"]["id"]: each["record"]["rule"] for each in page["exchanges"]}
+    expect(rules[compromised] == "certificate-revoked", f"rule on the record: {rules[compromised]}")
     tour.step("verify")
     tour.run("verify", "receipt.json", "--keys", "data/keys.json", "--answer", "answer.json")
     tour.step("forged")

@@ -11,8 +11,21 @@ from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from exchange import IdentityError, Language, certificate_uri, from_wire, member_id, service_id, subsystem_id, to_wire
+from ca_auth import Signer
+from exchange import (
+    IdentityError,
+    Language,
+    SignatureBaseError,
+    certificate_uri,
+    from_wire,
+    member_id,
+    service_id,
+    subsystem_id,
+    to_wire,
+)
 from gateway.cli import console_io as io
 from gateway.cli.connection import Files, UnreachableError, explained, gateway_url
 
@@ -47,6 +60,9 @@ def call(
     ] = "",
     content_type: Annotated[str, typer.Option(help="Content-Type of the body.")] = "application/json",
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="Further header, 'Name: value'.")] = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Sign the request with the caller's key, for grants that demand it.")
+    ] = False,
     receipt: Annotated[Path | None, typer.Option(help="Fetch the receipt and write it here.")] = None,
     include: Annotated[bool, typer.Option("--include", "-i", help="Show status and headers.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: status, headers, body.")] = False,
@@ -70,10 +86,11 @@ def call(
         headers += [("Content-Type", content_type)] if content else []
         headers += [("Accept-Language", "zh-CN" if speak == "zh" else "en"), ("Accept-Encoding", "identity")]
         headers = _with_given(headers, header or [])
+        signer = _signer(files, headers) if sign else None
         with httpx.Client(verify=files.tls(), trust_env=False, timeout=TIMEOUT) as http:
             try:
                 answer, answer_body = _ask(
-                    http, method.upper() or ("POST" if content else "GET"), url + path, headers, content
+                    http, method.upper() or ("POST" if content else "GET"), url + path, headers, content, signer
                 )
                 _show(answer, answer_body, include=include, as_json=as_json, speak=speak)
                 kept = receipt is None or _keep_receipt(http, url, answer, headers, receipt)
@@ -169,15 +186,38 @@ def _with_given(headers: list[tuple[str, str]], lines: list[str]) -> list[tuple[
     return [pair for pair in headers if pair[0].lower() not in replaced] + given
 
 
+def _signer(files: Files, headers: list[tuple[str, str]]) -> Signer:
+    """What signs the request; `files` were found to belong together."""
+    if not any(name.lower() == "datong-purpose" for name, _ in headers):
+        raise UnreachableError(
+            "a signed request names its purpose: --purpose PURPOSE", "签名的请求须指明用途：--purpose 用途"
+        )
+    try:
+        key = load_pem_private_key(files.key.read_bytes(), None)
+        certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+        return Signer(key, certificate)  # type: ignore[arg-type]  # of another kind it is refused
+    except (OSError, TypeError, ValueError) as error:  # UnsuitableKeyError is one
+        raise UnreachableError(
+            f"{files.key} signs no requests: {error}", f"{files.key} 不能用于请求签名：{error}"
+        ) from error
+
+
 def _ask(
-    http: httpx.Client, method: str, url: str, headers: list[tuple[str, str]], content: bytes
+    http: httpx.Client,
+    method: str,
+    url: str,
+    headers: list[tuple[str, str]],
+    content: bytes,
+    signer: Signer | None = None,
 ) -> tuple[httpx.Response, bytes]:
     """The answer and its body as it came: not unpacked, since the record's digest is over these bytes."""
     # Names and purposes may be Chinese: UTF-8, as the gateway reads them.
     raw = [(os.fsencode(name), os.fsencode(value)) for name, value in headers]
     try:
-        with http.stream(method, url, headers=raw, content=content or None) as answer:
+        with http.stream(method, url, headers=raw, content=content or None, auth=signer) as answer:
             return answer, b"".join(answer.iter_raw())
+    except SignatureBaseError as error:
+        raise UnreachableError(f"this cannot be signed: {error}", f"无法对该请求签名：{error}") from error
     except httpx.InvalidURL as error:
         raise UnreachableError(f"this cannot be sent: {error}", f"无法发送该请求：{error}") from error
 

@@ -17,16 +17,17 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from sqlalchemy.exc import SQLAlchemyError
 
-from exchange import Language, MeshError, database_url, sqlite_path
-from registry import Change, Registry
+from exchange import Language, MeshError
+
+if TYPE_CHECKING:
+    # Loaded where they are used: they take a third of a second, and many commands do without.
+    from rich.console import Console
+
+    from registry import Change, Registry
 
 _T = TypeVar("_T")
 
@@ -90,6 +91,9 @@ def print_json(value: Any) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on standard output; piped, it is as wide as its content, so that nothing is cut."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
         table.add_column(header, overflow="fold")
@@ -100,6 +104,9 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     """Names and values, one a line; empty values are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -110,6 +117,8 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
 
 
 def _console() -> Console:
+    from rich.console import Console
+
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 400
     return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
 
@@ -139,7 +148,7 @@ def clear_errors(lang: Language, as_json: bool) -> Iterator[None]:
             rule=error.rule,
             status=error.status,
         )
-    except (SQLAlchemyError, OSError) as error:
+    except _database_errors() as error:
         # Not str() of SQLAlchemy's: it carries the statement and its parameters.
         cause = getattr(error, "orig", None) or (error if isinstance(error, OSError) else type(error).__name__)
         fail(
@@ -151,6 +160,12 @@ def clear_errors(lang: Language, as_json: bool) -> Iterator[None]:
             as_json=as_json,
             code="database-unavailable",
         )
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """OSError, and SQLAlchemy's own if anything has loaded it: what is not there cannot be raised."""
+    loaded = sys.modules.get("sqlalchemy.exc")
+    return (OSError,) if loaded is None else (OSError, loaded.SQLAlchemyError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,6 +189,8 @@ class Terminal:
             create: Whether a registry that is not there yet is begun.
         """
 
+        from registry import Registry
+
         async def opened() -> _T:
             registry = await Registry.open(self._url(create))
             try:
@@ -185,6 +202,8 @@ class Terminal:
             return asyncio.run(opened())
 
     def _url(self, create: bool) -> str:
+        from exchange import database_url, sqlite_path
+
         url = self.database or f"sqlite:///{self.data / 'registry.db'}"
         try:
             path = sqlite_path(database_url(url))

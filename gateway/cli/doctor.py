@@ -15,7 +15,7 @@ from pydantic_settings import SettingsError
 
 from exchange import Language, Settings, certificate_uri, from_wire, subsystem_id
 from gateway.cli import console_io as io
-from gateway.cli import database_checks, local_checks, service_checks
+from gateway.cli import database_checks, local_checks, service_checks, trust_checks
 from gateway.cli.connection import Files, UnreachableError, gateway_url
 from gateway.cli.findings import MARKS, Finding, failed, ok
 from gateway.cli.settings import from_environment, from_folder, from_running_mesh, variable
@@ -69,6 +69,7 @@ async def _of_mesh(settings: Settings, data: Path, url: str) -> list[Finding]:
     findings += local_checks.room([path for path in (data, settings.log_key.parent) if path.exists()])
     findings += local_checks.keys(list(dict.fromkeys([*_key_files(settings), *sorted((data / "pki").glob("*.key"))])))
     findings += local_checks.certificates(list(_pairs(settings, data)), settings.trust_anchors)
+    findings += trust_checks.trust_file(settings)
     of_registry, known = await database_checks.registry(settings)
     of_log, newest_ms = await database_checks.log(settings)
     findings += [local_checks.clock(newest_ms), *of_registry]

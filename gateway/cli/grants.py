@@ -35,6 +35,9 @@ def add(
     valid_to: Annotated[
         str, typer.Option("--until", help="Last date, or the instant it ends; default: one year.")
     ] = "",
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Each request must be signed with the caller's own key.")
+    ] = False,
     identifier: Annotated[str, typer.Option("--id", help="Identifier of your choice; default: g and a number.")] = "",
     decided_by: Annotated[str, typer.Option("--decided-by", help="Who decided, if not --by.")] = "",
     by: io.ByOption = "",
@@ -62,6 +65,7 @@ def add(
             purposes=purpose,
             method=method,
             path=path,
+            signed_requests=signed,
             valid_from=begin,
             valid_to=end,
             grant_id=identifier,
@@ -115,7 +119,7 @@ def list_grants(
         io.print_json(grants)
         return
     headers = terminal.say(
-        "id client service method path purposes until state", "编号 调用方 服务 方法 路径 用途 截止 状态"
+        "id client service method path purposes signed until state", "编号 调用方 服务 方法 路径 用途 签名 截止 状态"
     ).split()
     now = datetime.now(UTC)
     rows = [
@@ -126,6 +130,7 @@ def list_grants(
             each.method,
             each.path,
             ", ".join(each.purposes),
+            terminal.say("required", "必须") if each.signed_requests else "-",
             io.plain(each.valid_to),
             _state(each, now),
         )
@@ -216,6 +221,13 @@ def _explain_permission(terminal: io.Terminal, decision: Decision) -> None:
             f"允许：依据授权 {grant.id}（版本 {grant.version}），用途 {decision.purpose}。",
         )
     )
+    if grant.signed_requests:
+        typer.echo(
+            terminal.say(
+                "The request must be signed with the caller's own key (docs/signed-requests.md).",
+                "请求须由调用方私钥签名（见 docs/signed-requests.md）。",
+            )
+        )
     kind = "safe" if operation.safe else "unsafe"
     typer.echo(terminal.say("Operation: ", "操作：") + f"{operation.method} {operation.path} ({kind})")
 
@@ -245,6 +257,12 @@ def _print_grant(terminal: io.Terminal, grant: Grant) -> None:
             (terminal.say("service", "服务"), grant.service),
             (terminal.say("covers", "范围"), f"{grant.method} {grant.path}"),
             (terminal.say("purposes", "用途"), ", ".join(grant.purposes)),
+            (
+                terminal.say("signed", "签名"),
+                terminal.say("every request, by the caller's own key", "每次请求须由调用方私钥签名")
+                if grant.signed_requests
+                else terminal.say("not required", "不要求"),
+            ),
             (terminal.say("from", "自"), io.plain(grant.valid_from)),
             (terminal.say("until", "至"), io.plain(grant.valid_to)),
             (terminal.say("reason", "理由"), grant.reason),

@@ -15,12 +15,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from ca_auth import Authenticator, DirectIssuer, fingerprint_of
+from ca_auth import Authenticator, Judge, PathPolicy, PathValidator, Trust, expiry_alarm, fingerprint_of, shown_name
 from exchange import UnauthenticatedError
 from gateway.cli.findings import Finding, failed, ok, warning
 from registry import Certificate
 
-DAYS_LEFT = 30
 LITTLE_ROOM = 1 << 30
 NO_ROOM = 100 << 20
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -133,7 +132,8 @@ def certificates(pairs: Sequence[tuple[str, Path, Path]], trust_anchors: Path) -
     """
     try:
         anchors = x509.load_pem_x509_certificates(trust_anchors.read_bytes())
-        issuer = DirectIssuer(trust_anchors.read_bytes())
+        issuer = PathValidator(anchors, policy=PathPolicy(client_auth=False))
+        Trust.from_bundle(trust_anchors.read_bytes())
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         yield failed(
@@ -145,15 +145,15 @@ def certificates(pairs: Sequence[tuple[str, Path, Path]], trust_anchors: Path) -
         )
         return
     for anchor in anchors:
-        yield _validity(f"CA {anchor.subject.rfc4514_string()}", anchor)
+        yield _validity(f"CA {shown_name(anchor.subject)}", anchor)
     for name, certificate_file, key_file in pairs:
         yield _pair(f"certificate {name}", certificate_file, key_file, issuer)
 
 
-def _pair(name: str, certificate_file: Path, key_file: Path, issuer: DirectIssuer) -> Finding:
+def _pair(name: str, certificate_file: Path, key_file: Path, issuer: PathValidator) -> Finding:
     again = "Issue it again; datong up does so for a mesh of its own.", "请重新签发；datong up 会为自己的环境自动签发。"
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        certificate, *sent = x509.load_pem_x509_certificates(certificate_file.read_bytes())
         public = serialization.load_pem_private_key(key_file.read_bytes(), None).public_key()
     except OSError as error:
         return failed(name, f"{error.filename}: {error.strerror}", f"{error.filename}：{error.strerror}", *again)
@@ -161,17 +161,19 @@ def _pair(name: str, certificate_file: Path, key_file: Path, issuer: DirectIssue
         return failed(name, f"cannot be read: {error}", f"无法读取：{error}", *again)
     if public != certificate.public_key():
         return failed(name, f"{key_file} is not its key", f"{key_file} 不是它的私钥", *again)
+    found = _validity(name, certificate)
+    if found.state == "failed":
+        return found
     try:
-        issuer(certificate, time.time())
+        issuer.validate(certificate, sent, datetime.now(UTC))
     except UnauthenticatedError as error:
         return failed(name, error.detail_in("en"), error.detail_in("zh"), *again)
-    return _validity(name, certificate)
+    return found
 
 
 def _validity(name: str, certificate: x509.Certificate) -> Finding:
     begin, end, now = certificate.not_valid_before_utc, certificate.not_valid_after_utc, datetime.now(UTC)
     days = (end - now).days
-    renew = f"Renew it before {end:%Y-%m-%d}.", f"请在 {end:%Y-%m-%d} 前更换。"
     if now > end:
         return failed(name, f"expired on {end:%Y-%m-%d}", f"已于 {end:%Y-%m-%d} 过期", "Renew it.", "请更换。")
     if now < begin:
@@ -182,9 +184,22 @@ def _validity(name: str, certificate: x509.Certificate) -> Finding:
             "Wait, or set this machine's clock.",
             "请等待生效，或校准本机时钟。",
         )
-    if days < DAYS_LEFT:
-        return warning(name, f"only {days} days left", f"仅剩 {days} 天", *renew)
+    alarm = expiry_alarm(begin.timestamp(), end.timestamp(), now.timestamp())
+    if alarm is not None:
+        left, left_zh = (f"{days} days", f"{days} 天") if alarm > 1 else ("a day or less", "不足一天")
+        return warning(name, f"only {left} left", f"仅剩 {left_zh}", *_renew(end, alarm))
     return ok(name, f"{days} days left", f"剩余 {days} 天")
+
+
+def _renew(end: datetime, alarm: int) -> tuple[str, str]:
+    """What to do about a certificate that ends soon; the less time is left, the clearer."""
+    if alarm > 7:
+        return f"Renew it before {end:%Y-%m-%d}.", f"请在 {end:%Y-%m-%d} 前更换。"
+    at = f"{end:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"Renew it now, it ends at {at}. If it renews itself, that fails: look for certificate.renewal_failed in the logs.",
+        f"请立即更换，证书将于 {at} 失效。若已配置自动续期，则续期失败：请在日志中查找 certificate.renewal_failed。",
+    )
 
 
 def registered(found: Sequence[Certificate]) -> Iterator[Finding]:
@@ -203,7 +218,7 @@ def accepted(certificate_file: Path, key_file: Path | None, trust_anchors: Path)
     name = f"certificate {certificate_file}"
     try:
         found = x509.load_pem_x509_certificates(certificate_file.read_bytes())
-        authenticator = Authenticator(trust_anchors.read_bytes())
+        authenticator = Authenticator(Judge(Trust.from_bundle(trust_anchors.read_bytes())))
     except OSError as error:
         says = f"{error.filename}: {error.strerror}", f"{error.filename}：{error.strerror}"
         yield failed(name, *says, "Check --cert and --cacert.", "请检查 --cert 和 --cacert。")
@@ -214,11 +229,12 @@ def accepted(certificate_file: Path, key_file: Path | None, trust_anchors: Path)
     certificate = found[0]
     der = certificate.public_bytes(serialization.Encoding.DER)
     try:
-        principal = authenticator.identify(fingerprint_of(der), der)
+        sent = [each.public_bytes(serialization.Encoding.DER) for each in found[1:]]
+        principal = authenticator.identify(fingerprint_of(der), der, sent=sent)
     except UnauthenticatedError as error:
-        issuer = certificate.issuer.rfc4514_string()
+        issuer = shown_name(certificate.issuer)
         anchors = ", ".join(
-            anchor.subject.rfc4514_string() for anchor in x509.load_pem_x509_certificates(trust_anchors.read_bytes())
+            shown_name(anchor.subject) for anchor in x509.load_pem_x509_certificates(trust_anchors.read_bytes())
         )
         yield failed(
             name,

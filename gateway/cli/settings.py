@@ -25,7 +25,10 @@ def from_environment() -> dict[str, Any]:
 def from_folder(data: Path) -> dict[str, Any]:
     """What a folder laid out by `datong up` sets."""
     pki = data / "pki"
+    there = {"trust_file": data / "trust.toml", "ca_folder": data / "ca"}  # older versions made none
     return {
+        **{name: path for name, path in there.items() if path.exists()},
+        "revocation_folder": data / "revocation",
         "trust_anchors": pki / "ca.pem",
         "server_certificate": pki / "server.crt",
         "server_key": pki / "server.key",
@@ -36,6 +39,7 @@ def from_folder(data: Path) -> dict[str, Any]:
         "registry_database": f"sqlite:///{data / 'registry.db'}",
         "keys_file": data / "keys.json",
         "log_database": f"sqlite:///{data / 'log.db'}",
+        "nonce_database": f"sqlite:///{data / 'nonces.db'}",
     }
 
 

@@ -16,6 +16,7 @@ TITLES: dict[str, dict[Language, str]] = {
     "inclusion": {"en": "in the log", "zh": "在日志中"},
     "record": {"en": "record", "zh": "记录"},
     "caller": {"en": "caller", "zh": "调用方"},
+    "signature": {"en": "caller's signature", "zh": "调用方签名"},
     "gateway": {"en": "gateway's seal", "zh": "网关签名"},
     "adapter": {"en": "owner's seal", "zh": "提供方签名"},
     "binding": {"en": "answer to query", "zh": "应答对应"},
@@ -61,7 +62,7 @@ def _print(checks: list[Check], good: bool, speak: Language) -> None:
         mark = "✓" if check.ok else "✗"
         title = TITLES[check.name][speak]
         # Chinese characters take two columns.
-        width = 16 - sum(ord(character) > 0x2E7F for character in title)
+        width = 18 - sum(ord(character) > 0x2E7F for character in title)
         typer.echo(f"{mark} {title:<{width}} {check.zh if speak == 'zh' else check.en}")
     verdict = {
         True: {"en": "The receipt holds.", "zh": "回执有效。"},

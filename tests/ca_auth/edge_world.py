@@ -25,7 +25,10 @@ from ca_auth import (
     EdgeLimits,
     HandshakeRefusal,
     IssuedCertificate,
+    Judge,
     Refusal,
+    TerminatorTrust,
+    Trust,
     client_context,
     edge_protocol,
     server_context,
@@ -132,7 +135,8 @@ class Edge:
         state = scope["state"]
         status, headers = 200, [(b"content-type", b"application/json")]
         try:
-            principal = self.authenticator.identify(state["peer"], state["peer_der"])
+            await self.authenticator.prepare(state)
+            principal = self.authenticator.identify(state["peer"], state["peer_der"], sent=state["peer_sent"])
             said: dict[str, Any] = {
                 "member": principal.member,
                 "subsystem": principal.subsystem,
@@ -213,17 +217,26 @@ class Connection:
 
 @contextmanager
 def running_edge(
-    pki: Pki, limits: EdgeLimits | None = None, *, loop: Literal["uvloop", "asyncio"] = "uvloop"
+    pki: Pki,
+    limits: EdgeLimits | None = None,
+    *,
+    loop: Literal["uvloop", "asyncio"] = "uvloop",
+    terminators: TerminatorTrust | None = None,
+    anchors: bytes | None = None,
 ) -> Iterator[Edge]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        edge = Edge(pki, port, Authenticator(pki.ca.trust_anchors, lambda: edge.clock()))
+        edge = Edge(pki, port, Authenticator(Judge(Trust.from_bundle(anchors or pki.ca.trust_anchors)), lambda: edge.clock()))
         context = server_context(
             pki.server.certificate, pki.server.key, pki.ca.bundle, on_handshake_refused=edge.handshakes.put
         )
         config = uvicorn.Config(
             edge.application,
-            http=edge_protocol(limits or EdgeLimits(), lambda *what: edge.refused.put(what)),
+            http=edge_protocol(
+                limits or EdgeLimits(),
+                lambda *what: edge.refused.put(what),
+                terminators=lambda: terminators or TerminatorTrust(),
+            ),
             interface="asgi3",
             loop=loop,
             ws="none",

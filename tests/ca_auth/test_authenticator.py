@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca_auth import Authenticator, CertificateRequest, DemoCA, DirectIssuer, IssuedCertificate, fingerprint_of
-from exchange import UnauthenticatedError
+from ca_auth import (
+    Authenticator,
+    CertificateRequest,
+    DemoCA,
+    IssuedCertificate,
+    Judge,
+    Trust,
+    Verdict,
+    fingerprint_of,
+)
+from exchange import SubsystemId, UnauthenticatedError
 from tests.ca_auth.edge_world import TAX, TAX_MEMBER, Pki
 
 NOW = datetime.now(UTC).timestamp()
@@ -29,22 +40,27 @@ def rule_of(authenticator: Authenticator, fingerprint: str | None, der: bytes | 
     return caught.value.rule
 
 
+def authenticator_of(trust_anchors: bytes, clock: Callable[[], float] = time.time) -> Authenticator:
+    return Authenticator(Judge(Trust.from_bundle(trust_anchors)), clock)
+
+
 class Counting:
-    """A chain validator that says how often it was asked."""
+    """A judge that says how often it was asked."""
 
     def __init__(self, trust_anchors: bytes, until: float = NOW + 3600) -> None:
         self.asked = 0
         self.until = until
-        self._inner = DirectIssuer(trust_anchors)
+        self._inner = Judge(Trust.from_bundle(trust_anchors))
 
-    def __call__(self, certificate: x509.Certificate, now: float) -> float:
+    def check_pin(self, subsystem: SubsystemId, fingerprint: str) -> None: ...
+
+    def examine(self, certificate: x509.Certificate, sent: Sequence[x509.Certificate], now: float) -> Verdict:
         self.asked += 1
-        self._inner(certificate, now)
-        return self.until
+        return replace(self._inner.examine(certificate, sent, now), until=self.until)
 
 
 def test_a_principal_says_all_that_a_record_needs(pki: Pki) -> None:
-    principal = Authenticator(pki.ca.trust_anchors).identify(pki.tax.fingerprint, pki.tax.der)
+    principal = authenticator_of(pki.ca.trust_anchors).identify(pki.tax.fingerprint, pki.tax.der)
     certificate = pki.tax.x509()
     assert (principal.member, principal.subsystem) == (TAX_MEMBER, TAX)
     assert principal.fingerprint == fingerprint_of(principal.der)
@@ -57,22 +73,24 @@ def test_a_principal_says_all_that_a_record_needs(pki: Pki) -> None:
 
 
 def test_no_certificate_names_nobody(pki: Pki) -> None:
-    assert rule_of(Authenticator(pki.ca.trust_anchors), None, None) == "client-certificate"
+    assert rule_of(authenticator_of(pki.ca.trust_anchors), None, None) == "client-certificate"
 
 
 def test_time_is_looked_at_for_every_request(pki: Pki) -> None:
-    authenticator = Authenticator(pki.ca.trust_anchors)
+    authenticator = authenticator_of(pki.ca.trust_anchors)
     certificate = pki.tax.x509()
     first, last = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     for _ in range(2):  # before and after it is remembered
         assert rule_of(authenticator, pki.tax.fingerprint, pki.tax.der, last + 0.001) == "certificate-expired"
         assert rule_of(authenticator, pki.tax.fingerprint, pki.tax.der, first - 1) == "certificate-not-yet-valid"
-        assert identify(authenticator, pki.tax, first) == identify(authenticator, pki.tax, last)
+        at_the_end = identify(authenticator, pki.tax, last)
+        assert at_the_end.expires_soon  # and nothing else is different
+        assert identify(authenticator, pki.tax, first) == replace(at_the_end, expires_soon=b"")
 
 
 def test_without_a_moment_the_clock_is_asked(pki: Pki) -> None:
     moments = iter([NOW, NOW + 3660 * 86400])
-    authenticator = Authenticator(pki.ca.trust_anchors, lambda: next(moments))
+    authenticator = authenticator_of(pki.ca.trust_anchors, lambda: next(moments))
     authenticator.identify(pki.tax.fingerprint, pki.tax.der)
     with pytest.raises(UnauthenticatedError) as caught:
         authenticator.identify(pki.tax.fingerprint, pki.tax.der)
@@ -80,7 +98,7 @@ def test_without_a_moment_the_clock_is_asked(pki: Pki) -> None:
 
 
 def test_a_disabled_certificate_is_refused_from_the_next_request_on(pki: Pki) -> None:
-    authenticator = Authenticator(pki.ca.trust_anchors)
+    authenticator = authenticator_of(pki.ca.trust_anchors)
     identify(authenticator, pki.tax)
     authenticator.disable(pki.tax.fingerprint)
     assert rule_of(authenticator, pki.tax.fingerprint, pki.tax.der) == "certificate-disabled"
@@ -91,40 +109,40 @@ def test_a_disabled_certificate_is_refused_from_the_next_request_on(pki: Pki) ->
 
 def test_a_certificate_of_another_ca_is_refused_even_if_tls_let_it_in(pki: Pki) -> None:
     """Same names everywhere: only the signature differs."""
-    authenticator = Authenticator(pki.ca.trust_anchors)
+    authenticator = authenticator_of(pki.ca.trust_anchors)
     assert pki.stranger.x509().issuer == pki.tax.x509().issuer
-    assert rule_of(authenticator, pki.stranger.fingerprint, pki.stranger.der) == "certificate-chain"
-    both = Authenticator(pki.ca.trust_anchors + pki.foreign.trust_anchors)
+    assert rule_of(authenticator, pki.stranger.fingerprint, pki.stranger.der) == "certificate-signature"
+    both = authenticator_of(pki.ca.trust_anchors + pki.foreign.trust_anchors)
     assert identify(both, pki.stranger) != identify(both, pki.tax)
 
 
 def test_a_changed_certificate_is_refused(pki: Pki) -> None:
     der = bytearray(pki.tax.der)
     der[-1] ^= 1
-    authenticator = Authenticator(pki.ca.trust_anchors)
+    authenticator = authenticator_of(pki.ca.trust_anchors)
     assert rule_of(authenticator, fingerprint_of(bytes(der)), bytes(der)) in (
-        "certificate-chain",
-        "certificate-profile",
+        "certificate-signature",
+        "certificate-malformed",
     )
-    assert rule_of(authenticator, fingerprint_of(b"junk"), b"junk") == "certificate-profile"
+    assert rule_of(authenticator, fingerprint_of(b"junk"), b"junk") == "certificate-malformed"
 
 
 def test_a_fingerprint_of_something_else_is_a_programming_error_not_a_principal(pki: Pki) -> None:
     with pytest.raises(ValueError, match="fingerprint"):
-        Authenticator(pki.ca.trust_anchors).identify(pki.tax.fingerprint, pki.member.der, NOW)
+        authenticator_of(pki.ca.trust_anchors).identify(pki.tax.fingerprint, pki.member.der, NOW)
 
 
 def test_a_certificate_does_not_outlive_its_anchor(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> None:
     ca = DemoCA.create(tmp_path_factory.mktemp("short"), days=1)
     leaf = ca.issue("leaf", CertificateRequest.for_subsystem(TAX), days=100)
-    authenticator = Authenticator(ca.trust_anchors)
+    authenticator = authenticator_of(ca.trust_anchors)
     identify(authenticator, leaf)
-    assert rule_of(authenticator, leaf.fingerprint, leaf.der, NOW + 2 * 86400) == "certificate-chain"
+    assert rule_of(authenticator, leaf.fingerprint, leaf.der, NOW + 2 * 86400) == "certificate-expired"
 
 
 def test_a_verdict_is_remembered_no_longer_than_the_validator_vouches_for_it(pki: Pki) -> None:
     validator = Counting(pki.ca.trust_anchors, until=NOW + 60)
-    authenticator = Authenticator(pki.ca.trust_anchors, validate=validator)
+    authenticator = Authenticator(validator)
     for _ in range(5):
         identify(authenticator, pki.tax, NOW + 60)
     assert validator.asked == 1
@@ -134,18 +152,18 @@ def test_a_verdict_is_remembered_no_longer_than_the_validator_vouches_for_it(pki
     assert validator.asked == 2
 
 
-def test_recheck_examines_everybody_again(pki: Pki) -> None:
+def test_another_judge_examines_everybody_again(pki: Pki) -> None:
     validator = Counting(pki.ca.trust_anchors)
-    authenticator = Authenticator(pki.ca.trust_anchors, validate=validator)
+    authenticator = Authenticator(validator)
     identify(authenticator, pki.tax)
-    authenticator.recheck()
+    authenticator.use(validator)
     identify(authenticator, pki.tax)
     assert validator.asked == 2
 
 
 def test_memory_is_bounded(pki: Pki) -> None:
     validator = Counting(pki.ca.trust_anchors)
-    authenticator = Authenticator(pki.ca.trust_anchors, validate=validator, remember=2)
+    authenticator = Authenticator(validator, remember=2)
     every = [pki.ca.issue(f"caller-{number}", CertificateRequest.for_subsystem(TAX)) for number in range(3)]
     for issued in (*every, *reversed(every)):
         identify(authenticator, issued)
@@ -153,7 +171,7 @@ def test_memory_is_bounded(pki: Pki) -> None:
 
 
 def test_a_refusal_is_not_remembered(pki: Pki) -> None:
-    authenticator = Authenticator(pki.ca.trust_anchors)
+    authenticator = authenticator_of(pki.ca.trust_anchors)
     request = CertificateRequest.for_subsystem(TAX)
     start = datetime.fromtimestamp(NOW, UTC)
     later = pki.ca.issue("later", request, not_before=start + DAY, not_after=start + 2 * DAY)
@@ -163,6 +181,16 @@ def test_a_refusal_is_not_remembered(pki: Pki) -> None:
 
 def test_without_anchors_there_is_no_authenticator(pki: Pki) -> None:
     with pytest.raises(ValueError, match=r"anchors|PEM"):
-        Authenticator(b"")
+        Trust.from_bundle(b"")
     with pytest.raises(ValueError, match="not a CA"):
-        Authenticator(pki.tax.x509().public_bytes(Encoding.PEM))
+        Trust.from_bundle(pki.tax.x509().public_bytes(Encoding.PEM))
+
+
+def test_a_verdict_that_has_run_out_is_no_longer_known(pki: Pki) -> None:
+    """So that what may have changed is asked for before the certificate is refused."""
+    validator = Counting(pki.ca.trust_anchors, until=NOW + 60)
+    authenticator = Authenticator(validator)
+    identify(authenticator, pki.tax)
+    assert authenticator.knows(pki.tax.fingerprint, NOW + 60)
+    assert not authenticator.knows(pki.tax.fingerprint, NOW + 61)
+    assert not authenticator.knows(None, NOW)

@@ -7,6 +7,7 @@ import random
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -380,6 +381,44 @@ def test_a_slow_body_is_answered_408_and_closed(hasty: Edge) -> None:
     # The application is told: it has the request, and puts the one attempt on the record.
     assert hasty.cut_short.get(timeout=TIMEOUT).rule == "body-deadline"
     assert hasty.refused.empty()
+
+
+def test_a_body_that_keeps_coming_may_take_longer_and_one_that_drips_may_not(pki: Pki) -> None:
+    with running_edge(pki, EdgeLimits(head_seconds=0.5, body_seconds=0.5, body_rate=1000)) as edge:
+        for piece, status in ((b"x" * 400, 200), (b"x", 408)):
+            with edge.connect(pki.tax) as caller:
+                caller.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (8 * len(piece)))
+                for _ in range(8):
+                    caller.send(piece)
+                    if caller.hears_within(0.15):
+                        break
+                assert caller.answer().status == status
+
+
+def test_slow_callers_are_closed_within_15_seconds_and_take_nothing_from_honest_ones(pki: Pki) -> None:
+    """With the limits as they are by default: half of the slow ones drip heads, the others bodies."""
+    heads = (b"GET / HTTP/1.1\r\nX-Slow: ", b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n")
+    with running_edge(pki) as edge, ExitStack() as held, edge.connect(pki.tax) as honest:
+        slow = [held.enter_context(edge.connect(pki.tax)) for _ in range(200)]
+        for number, each in enumerate(slow):
+            each.send(heads[number % 2])
+        last = time.monotonic()
+        slowest, asked, left = 0.0, 0, list(slow)
+        while left and time.monotonic() < last + 15:
+            for each in list(left):
+                began = time.monotonic()
+                assert honest.get().status == 200
+                slowest, asked = max(slowest, time.monotonic() - began), asked + 1
+                if each.hears_within(0.01):
+                    assert each.answer().status == 408
+                    left.remove(each)
+                else:
+                    each.send(b"x")
+        assert not left
+        assert asked > 400
+        assert slowest < 5  # served all the while, not after the slow ones
+    while not edge.refused.empty():
+        edge.refused.get()
 
 
 def test_a_connection_without_a_byte_is_closed_without_an_answer(hasty: Edge) -> None:

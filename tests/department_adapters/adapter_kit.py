@@ -27,6 +27,7 @@ from exchange import (
     AnswerStatement,
     Broker,
     Bus,
+    CallerFacts,
     Entropy,
     Headers,
     Ledger,
@@ -359,7 +360,7 @@ class Carrier:
             safe=statement.safe,
             timeout=timeout,
             max_answer=max_answer,
-            certificate_serial="07",
+            caller=CallerFacts("07"),
             started=time.perf_counter(),
         )
 

@@ -20,7 +20,7 @@ from tests.ci import missing
 from tests.waiting import alive, wait_until
 
 ROOT = Path(__file__).parents[2]
-STEPS = 14
+STEPS = 15
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,7 @@ def test_the_tour_passes_and_leaves_nothing_behind(tmp_path: Path) -> None:
     ):
         assert shown in out
     assert out.count("\n     403 ") == 3
+    assert "\n     401 " in out
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not (tmp_path / "precious.db").exists()
 
@@ -112,7 +113,7 @@ def test_a_step_that_shows_something_else_ends_the_tour_and_the_mesh_with_status
         said = errors.read()
     assert said.startswith("\n✘ This step did not show what it was to show: exit status 1, not 0")
     assert "✗" in said
-    assert [line for line in seen if line[:1].isdigit()][-1].startswith("9. ")
+    assert [line for line in seen if line[:1].isdigit()][-1].startswith("10. ")
     assert pids
     wait_until(lambda: not any(map(alive, pids)))
 

@@ -13,6 +13,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from exchange import (
     AnswerHead,
@@ -37,7 +38,11 @@ from exchange.envelope import MAX_STATEMENT, check_headers
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 """All of Unicode but lone surrogates, which no UTF-8 can hold."""
 COUNT = st.integers(0, 2**53 - 1)
-KIND = {str: TEXT, bool: st.booleans()}
+KIND: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXT,
+    bool: st.booleans(),
+    str | UnsetType: TEXT | st.just(UNSET),
+}
 
 
 def statements(kind: type[Any]) -> st.SearchStrategy[Any]:
@@ -47,7 +52,7 @@ def statements(kind: type[Any]) -> st.SearchStrategy[Any]:
 
 def filled(kind: type[Any], text: str, number: int) -> Any:
     """A statement with something in every field."""
-    values: dict[type[Any], object] = {str: text, bool: True}
+    values: dict[Any, object] = {str: text, bool: True, str | UnsetType: text}
     return kind(**{each.name: values.get(each.type, number) for each in msgspec.structs.fields(kind)})
 
 
@@ -136,6 +141,8 @@ HEADS = st.one_of(
         HEADERS,
         st.integers(-(2**63), 2**64 - 1),
         st.integers(0, 99),
+        st.binary(max_size=50),
+        st.binary(max_size=50),
     ),
     st.builds(AnswerHead, st.binary(max_size=50), st.binary(max_size=50), HEADERS, st.integers(-9, 99), TEXT),
     st.builds(PartHead, TEXT, st.integers(-9, 99), st.booleans()),

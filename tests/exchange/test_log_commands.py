@@ -69,7 +69,7 @@ def test_show_prints_a_record_and_writes_its_receipt(data: Path) -> None:
     assert run_json(audit.app, "show", REFUSED.exchange_id, "--data", data)["record"]["outcome"] == "refused"
     verified = run(verify_app, receipt, "--keys", data / "keys.json")
     assert verified.exit_code == 0, verified.output
-    assert verified.output.count("✓") == 9
+    assert verified.output.count("✓") == 10
     assert run_json(verify_app, receipt, "--keys", data / "keys.json")["ok"] is True
     assert "回执有效" in run(verify_app, receipt, "--keys", data / "keys.json", "--lang", "zh").output
     assert run(audit.app, "show", "01a206a1-73db-7edf-8228-92a438fdb5a5", "--data", data).exit_code == 1

@@ -159,7 +159,18 @@ def test_a_receipt_passes_every_check(receipt: bytes, parties: Parties) -> None:
     checks = verify_receipt(receipt, parties.keys(), request=REQUEST, answer_body=BODY)
     assert failed(checks) == set(), [check for check in checks if not check.ok]
     assert [check.name for check in checks] == [
-        *("form", "checkpoint", "inclusion", "record", "caller", "gateway", "adapter", "binding", "certificates"),
+        *(
+            "form",
+            "checkpoint",
+            "inclusion",
+            "record",
+            "caller",
+            "signature",
+            "gateway",
+            "adapter",
+            "binding",
+            "certificates",
+        ),
         *("request", "answer"),
     ]
     assert all(check.en and check.zh for check in checks)

@@ -41,7 +41,7 @@ RECORDS = (
 
 ODD = "It's_(1+1)=2,-or.v2?"
 """A service code with every kind of character that one may have."""
-SERVED = ("echo", "records", "slow", "choosy", "revoked", "down")
+SERVED = ("echo", "records", "slow", "choosy", "revoked", "signed", "down")
 """Services of the mesh's one adapter; `down` has a backend that nobody runs."""
 LISTENING = (*SERVED, "mortal", "rogue", ODD)
 """Services that the bus lets the provider serve."""
@@ -92,12 +92,13 @@ async def register(trial: TrialMesh) -> None:
         await change.add_service(declared("slow", timeout=0.4))
         await change.add_service(declared("mortal", timeout=2.0))
         await change.add_service(declared("rogue", timeout=2.0, max_answer_bytes=1 << 20))
-        for code in ("absent", "choosy", "closed", "down", "expired", "future", "revoked", "ungranted", ODD):
+        for code in ("absent", "choosy", "closed", "down", "expired", "future", "revoked", "signed", "ungranted", ODD):
             await change.add_service(declared(code))
         await change.set_service_state(service("closed"), is_open=False, notice="盘点停用 Closed for stocktaking")
     far: dict[str, Any] = {"valid_to": FOR_EVER, "client": CALLER, **WHO}
     for code in ("absent", "closed", "down", "mortal", "rogue", "slow", ODD):
         await trial.registry.grant(service=service(code), purposes=["trial"], **far)
+    await trial.registry.grant(service=service("signed"), purposes=["trial", "review"], signed_requests=True, **far)
     await trial.registry.grant(service=service("choosy"), purposes=["review", "audit"], **far)
     await trial.registry.grant(service=service("revoked"), purposes=["trial"], grant_id="to-be-revoked", **far)
     await trial.registry.grant(service=service("records"), purposes=["review"], method="GET", path="/records/*", **far)
@@ -120,6 +121,7 @@ def bus_users() -> BusUsers:
 def contract(trial: TrialMesh, backend: EchoBackend) -> str:
     """The adapter's contract: every served service on the backend, `down` on a port of nobody."""
     sections = [f'[services.{code}]\nsource = "http"\nbase_url = "{backend.url}"' for code in SERVED[1:-1]]
+    sections[SERVED.index("signed") - 1] += "\nsigned_requests = true"
     sections.append('[services.down]\nsource = "http"\nbase_url = "http://127.0.0.1:9/secret-prefix"')
     return trial.http_contract(backend.url, extra="\n".join(sections))
 

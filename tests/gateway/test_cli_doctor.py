@@ -141,7 +141,7 @@ async def test_a_mesh_that_is_well_has_nothing_to_do(ask: Doctor, mesh: TrialMes
     }
     assert said.keys() == everything
     assert {each["check"] for each in report.checks if each["state"] == "warning"} <= {"clock"}
-    assert report.of("registry database")["says"].endswith("schema 0001")
+    assert report.of("registry database")["says"].endswith("schema 0002")
     assert report.of("log checkpoint")["says"].startswith("signed by trial.datong.example/log, over ")
     assert report.of("adapter trial")["says"] == f"{PROVIDER} serves echo"
     assert report.of("bus")["says"].startswith("NATS 2.")
@@ -217,7 +217,10 @@ async def test_certificates_that_end_or_do_not_fit_are_named(ask: Doctor, copy: 
     now = datetime.now(UTC)
     ca.issue("ended", request, not_after=now - timedelta(hours=1))
     ca.issue("early", request, not_before=now + timedelta(hours=1), not_after=now + timedelta(days=99))
-    ca.issue("soon", request, days=10)
+    ca.issue("soon", request, not_before=now - timedelta(days=80), not_after=now + timedelta(days=10))
+    ca.issue("week", request, not_before=now - timedelta(days=80), not_after=now + timedelta(days=7))
+    ca.issue("now", request, not_before=now - timedelta(days=80), not_after=now + timedelta(hours=20))
+    ca.issue("brief", request, days=10)  # a life shorter than the alarm is no reason for it
     ca.issue("mixed", request)
     shutil.copy(copy / "pki/caller.key", copy / "pki/mixed.key")
     ca.issue("alone", request)
@@ -232,9 +235,12 @@ async def test_certificates_that_end_or_do_not_fit_are_named(ask: Doctor, copy: 
         ("ended", "failed", "expired on"),
         ("early", "failed", "valid from"),
         ("soon", "warning", "only 9 days left"),
+        ("week", "warning", "only 6 days left"),
+        ("now", "warning", "only a day or less left"),
+        ("brief", "ok", "9 days left"),
         ("mixed", "failed", "mixed.key is not its key"),
         ("alone", "failed", "alone.key: No such file"),
-        ("foreign", "failed", "not issued by a CA that is accepted"),
+        ("foreign", "failed", "Its issuer is neither"),
         ("damaged", "failed", "cannot be read"),
         ("caller", "ok", "days left"),
     ):
@@ -317,7 +323,9 @@ async def test_a_clock_that_lies_before_the_record_fails(ask: Doctor, copy: Path
 
 
 async def test_a_registered_certificate_that_ends_is_told_wherever_it_lies(ask: Doctor, copy: Path) -> None:
-    issued = DemoCA.load(copy / "pki").issue("other", CertificateRequest.for_subsystem(PROVIDER), days=5)
+    begin, end = datetime.now(UTC) - timedelta(days=60), datetime.now(UTC) + timedelta(days=5)
+    request = CertificateRequest.for_subsystem(PROVIDER)
+    issued = DemoCA.load(copy / "pki").issue("other", request, not_before=begin, not_after=end)
     change(copy / "registry.db", ("UPDATE certificates SET der = ?", (issued.der,)))
     found = (await ask(data=copy)).of(f"registered certificate of {PROVIDER}")
     assert (found["state"], found["says"]) == ("warning", "only 4 days left")
@@ -402,8 +410,8 @@ async def test_a_certificate_that_would_be_refused_is_told_why(ask: Doctor, mesh
         (ca.issue("ended", request, not_after=now - timedelta(days=1)), "rule certificate-expired"),
         (ca.issue("early", request, not_before=now + timedelta(days=1)), "rule certificate-not-yet-valid"),
         (foreign.issue("foreign", request), "rule certificate-chain"),
-        (ca.issue("nobody", CertificateRequest(common_name="nobody")), "rule certificate-profile"),
-        (ca.issue("server2", CertificateRequest.for_server()), "rule certificate-profile"),
+        (ca.issue("nobody", CertificateRequest(common_name="nobody", self_renewing=True)), "rule certificate-profile"),
+        (ca.issue("server2", CertificateRequest.for_server()), "rule certificate-purpose"),
     ]
     for issued, told in cases:
         report = await ask("--cert", str(issued.certificate))

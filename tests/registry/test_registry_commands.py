@@ -222,3 +222,18 @@ def test_every_command_helps_with_an_example(noun: str) -> None:
         assert shown.exit_code == 0
         assert "Example:" in shown.stdout
         assert f"datong {noun} {name}" in " ".join(shown.stdout.split())
+
+
+def test_a_grant_can_demand_signed_requests_and_every_command_says_so(seeded: Command) -> None:
+    add = ("grant", "add", HOUSING, ENTERPRISES, "--path", "/enterprises", "--purpose", "arrears", "--why", "批复")
+    granted = parsed(seeded(*add, "--signed", "--json"))
+    assert granted["signed_requests"] is True
+    assert parsed(seeded(*add, "--json"))["signed_requests"] is False
+    listed = {each["id"]: each["signed_requests"] for each in parsed(seeded("grant", "list", "--json"))}
+    assert listed[granted["id"]] is True
+    assert listed["housing-reads-enterprises"] is False
+    assert "必须" in seeded("grant", "list", "--lang", "zh").stdout
+    assert "own key" in seeded("grant", "show", granted["id"], "--lang", "en").stdout
+    seeded("grant", "revoke", parsed(seeded("grant", "list", "--json"))[-1]["id"], "--why", "x")
+    call = ("grant", "explain", HOUSING, ENTERPRISES, "GET", "/enterprises", "--purpose", "arrears", "--lang", "en")
+    assert "must be signed" in seeded(*call).stdout

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from exchange import UnprocessableError
+from exchange.toml_lines import line_of
 from registry import Registry, begins, ends, read_seed
-from registry.toml_lines import line_of
 from tests.registry.conftest import AUDIT, ENTERPRISES, EXAMPLE_SEED, HOUSING, NOON, TAX
 
 

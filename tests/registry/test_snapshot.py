@@ -318,3 +318,15 @@ def test_look_ups_answer_from_the_snapshot() -> None:
     assert [each.id for each in registry.subsystems()] == [CLIENT, OTHER, OWNER]
     assert registry.subsystem(SubsystemId("CN/GOV/NOBODY/x")) is None
     assert [each.id for each in registry.grants(CLIENT, SERVICE)] == ["g1"]
+
+
+def test_a_grant_that_demands_signatures_permits_only_what_no_other_permits_without() -> None:
+    """The decision names the grant that demands less, so that an unsigned request passes if any grant lets it."""
+    signed, plain = grant("g1", signed_requests=True), grant("g2")
+    for purpose in ("housing", None):
+        assert decide(snapshot(signed), "GET", "/enterprises", purpose) == "g1:GET /enterprises:housing"
+        for order in ((signed, plain), (plain, signed)):
+            assert decide(snapshot(*order), "GET", "/enterprises", purpose) == "g2:GET /enterprises:housing"
+    other = replace(plain, path="/files/**")
+    assert decide(snapshot(signed, other), "GET", "/enterprises") == "g1:GET /enterprises:housing"
+    assert decide(snapshot(signed), "GET", "/enterprises", "marketing") == "purpose"

@@ -14,7 +14,8 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
-from exchange import InvalidRequestError, ServiceId, from_wire, service_id
+from exchange.errors import InvalidRequestError
+from exchange.identifiers import ServiceId, from_wire, service_id
 
 _PLAIN = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
 _ESCAPED = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stdnum.cn import uscc as independent
 
-from registry.uscc import ALPHABET, check_character, compose, fault_of
+from exchange.uscc import ALPHABET, check_character, compose, fault_of
 
 _BODY = st.text("0123456789ABCDEFGHJKLMNPQRTUWXY", min_size=8, max_size=8)
 
