@@ -19,12 +19,12 @@ from typing import Any
 
 from cryptography import x509
 
-from ca_auth.expiry import expiry_alarms_begin
-from ca_auth.identity import UNREADABLE
+from ca_auth.issuing.expiry import expiry_alarms_begin
 from ca_auth.judge import CertificateJudge, Verdict
 from ca_auth.principal import Principal
-from ca_auth.rejection import refusal
-from ca_auth.shown_names import shown_name
+from ca_auth.profiles.identity import UNREADABLE
+from ca_auth.profiles.shown_names import shown_name
+from ca_auth.validation.rejection import refusal
 from exchange import CallerFacts, SubsystemId, UnauthenticatedError
 
 Prepare = Callable[[x509.Certificate, Sequence[x509.Certificate], str], Awaitable[None]]

@@ -16,11 +16,11 @@ from typing import Protocol
 
 from cryptography import x509
 
-from ca_auth.identity import Identity
-from ca_auth.key_policy import PathPolicy
-from ca_auth.revocation import RevocationData
-from ca_auth.trust import Anchor, Trust
-from ca_auth.validation import PathValidator, RevocationOutcome
+from ca_auth.profiles.identity import Identity
+from ca_auth.profiles.trust import Anchor, Trust
+from ca_auth.validation.key_policy import PathPolicy
+from ca_auth.validation.revocation import RevocationData
+from ca_auth.validation.validation import PathValidator, RevocationOutcome
 from exchange import SubsystemId, UnauthenticatedError
 
 News = Callable[[Anchor], RevocationData | None]

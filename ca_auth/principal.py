@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ca_auth.identity import Kind
+from ca_auth.profiles.identity import Kind
 from exchange import CallerFacts, MemberId, SubsystemId
 
 
@@ -34,5 +34,5 @@ class Principal:
     not_after: float
     """Validity, Unix seconds, both ends included."""
     expires_soon: bytes = b""
-    """The end of validity, RFC 3339, for a warning to the caller; empty while it is far away (`ca_auth.expiry`)."""
+    """The end of validity, RFC 3339, for a warning to the caller; empty while it is far away (`ca_auth.issuing.expiry`)."""
     der: bytes = field(repr=False)

@@ -19,12 +19,12 @@ import structlog
 from cryptography import x509
 
 from ca_auth.authenticator import Authenticator
-from ca_auth.client_cert_header import TerminatorTrust
+from ca_auth.edge.client_cert_header import TerminatorTrust
 from ca_auth.judge import Judge
-from ca_auth.organisation_codes import MemberOfCode
-from ca_auth.revocation_feed import Alarm, RevocationFeed
-from ca_auth.trust import Trust
-from ca_auth.trust_file import read_trust
+from ca_auth.profiles.organisation_codes import MemberOfCode
+from ca_auth.profiles.trust import Trust
+from ca_auth.profiles.trust_file import read_trust
+from ca_auth.revocation.revocation_feed import Alarm, RevocationFeed
 from exchange import MeshError
 
 LOOK_SECONDS = 1.0

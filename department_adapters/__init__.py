@@ -1,26 +1,5 @@
 """How a department answers: an adapter that dials out, asks the department's own system, and seals what it releases."""
 
-from department_adapters.answers import Ledger
-from department_adapters.contract import AdapterContract, ContractError, read_contract
-from department_adapters.discovery import ServiceCounts
-from department_adapters.http_source import HttpSource
-from department_adapters.runner import Runner
-from department_adapters.serve import serve_adapter
-from department_adapters.source import Source, SourceAnswer, SourceRequest
-from department_adapters.sql_source import SqlOperation, SqlSource
+from exchange import open_doorway
 
-__all__ = [
-    "AdapterContract",
-    "ContractError",
-    "HttpSource",
-    "Ledger",
-    "Runner",
-    "ServiceCounts",
-    "Source",
-    "SourceAnswer",
-    "SourceRequest",
-    "SqlOperation",
-    "SqlSource",
-    "read_contract",
-    "serve_adapter",
-]
+__getattr__, __dir__, __all__ = open_doorway(__name__, __file__)

@@ -7,12 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, FastAPI
 
-from ca_auth import Authenticator, HandshakeRefusal, NonceStore, TrustKeeper, fingerprint_of
+from ca_auth import Authenticator, HandshakeRefusal, NonceStore, TerminatorTrust, TrustKeeper, fingerprint_of
 from exchange import (
     ANSWER_CONTEXT,
     Broker,
@@ -68,6 +69,7 @@ class GatewayApp:
         self._settings = settings
         self._public_url = public_url
         self._face: ExchangeFace | None = None
+        self._trust: TrustKeeper | None = None
         self._api = management_api(self._lifespan)
         self.on_anchors: Callable[[bytes], None] = lambda pem: None
         """Told of the accepted CAs (PEM) at the start and when they change."""
@@ -85,6 +87,15 @@ class GatewayApp:
                 await answer_alive(send)
                 return
         await self._api(scope, receive, send)
+
+    def terminators(self) -> TerminatorTrust:
+        """Who may hand over the certificates of others now (RFC 9440)."""
+        return self._trust.terminators() if self._trust is not None else TerminatorTrust()
+
+    @property
+    def terminator_sockets(self) -> tuple[Path, ...]:
+        """Unix sockets to listen on for them."""
+        return self._trust.trust.terminators.sockets if self._trust is not None else ()
 
     def edge_refused(self, rule: str, status: int, peer: str | None) -> None:
         """Put on the record a request that ended before it reached the application."""
@@ -114,7 +125,7 @@ class GatewayApp:
             api.state.gateway = gateway
             if gateway.certificates is not None:
                 api.include_router(gateway.certificates)
-            self._face = gateway.face
+            self._face, self._trust = gateway.face, gateway.trust
             yield
 
 

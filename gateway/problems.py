@@ -10,7 +10,7 @@ import msgspec
 from exchange import Headers, Language, MeshError
 
 EXPIRES = b"datong-certificate-expires"
-"""Header that warns a caller of the end of its certificate, in every answer of the last 30 days (`ca_auth.expiry`)."""
+"""Header that warns a caller of the end of its certificate, in every answer of the last 30 days (`ca_auth.issuing.expiry`)."""
 _PROBLEM = b"application/problem+json"
 _DECIDING = {
     b"application/xml": b"application/xml;charset=utf-8",

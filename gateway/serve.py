@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import socket
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -53,7 +55,7 @@ def serve(settings: Settings) -> None:
     )
     config = uvicorn.Config(
         app,
-        http=edge_protocol(limits, app.edge_refused),
+        http=edge_protocol(limits, app.edge_refused, terminators=app.terminators),
         loop=loop_with(settings.handshake_timeout),  # type: ignore[arg-type]  # uvicorn takes a class as it is
         lifespan="on",
         ws="none",
@@ -66,7 +68,7 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_context_factory=lambda config, default: context,
     )
-    server = _Server(config, settings, public_url)
+    server = _Server(config, settings, public_url, app)
     # uvicorn would print the traceback of a part that does not open; whoever called us says it in one line.
     logging.getLogger("uvicorn.error").addFilter(lambda record: app.failure is None)
     try:
@@ -106,20 +108,41 @@ def loop_with(handshake_timeout: float) -> type[uvloop.Loop]:
 class _Server(uvicorn.Server):
     """uvicorn, which says when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, public_url: str) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings, public_url: str, app: GatewayApp) -> None:
         super().__init__(config)
+        self._app = app
         self._settings = settings
         self._public_url = public_url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            for path in self._app.terminator_sockets:
+                await self._listen_for_terminator(path)
             # What start-up made lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
             structlog.get_logger("datong.gateway").info("gateway.ready", url=self._public_url)
             if self._settings.ready_file is not None:
                 self._settings.ready_file.write_text(self._public_url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for path in self._app.terminator_sockets:
+            path.unlink(missing_ok=True)
+
+    async def _listen_for_terminator(self, path: Path) -> None:
+        """A Unix socket, in clear text: whoever may open it has terminated TLS and hands over the caller's certificate."""
+
+        def connection() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]  # one of those over TCP
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.servers.append(await asyncio.get_running_loop().create_unix_server(connection, str(path), backlog=1024))
+        path.chmod(0o660)
+        structlog.get_logger("datong.gateway").info("gateway.terminator", socket=str(path))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding,
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ca_auth import ChainRefusedError, PathPolicy, PathValidator, RevocationData, ValidatedPath, der
+from ca_auth import ChainRefusedError, PathPolicy, PathValidator, RevocationData, ValidatedPath
+from ca_auth.validation import der
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

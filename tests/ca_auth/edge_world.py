@@ -226,7 +226,9 @@ def running_edge(
 ) -> Iterator[Edge]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        edge = Edge(pki, port, Authenticator(Judge(Trust.from_bundle(anchors or pki.ca.trust_anchors)), lambda: edge.clock()))
+        edge = Edge(
+            pki, port, Authenticator(Judge(Trust.from_bundle(anchors or pki.ca.trust_anchors)), lambda: edge.clock())
+        )
         context = server_context(
             pki.server.certificate, pki.server.key, pki.ca.bundle, on_handshake_refused=edge.handshakes.put
         )

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from ca_auth.naming import Naming, Persons
-from ca_auth.organisation_codes import members_of_class
-from ca_auth.person_numbers import check_character
+from ca_auth.profiles.naming import Naming, Persons
+from ca_auth.profiles.organisation_codes import members_of_class
+from ca_auth.profiles.person_numbers import check_character
 from exchange import compose_uscc, member_id
 
 KEY = ec.generate_private_key(ec.SECP256R1())

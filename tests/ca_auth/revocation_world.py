@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from ca_auth.naming import Naming
-from ca_auth.profiles import DEFAULT, PROFILES
-from ca_auth.rejection import ChainRefusedError
-from ca_auth.revocation_feed import RevocationFeed
-from ca_auth.trust import Anchor, Revocation, Trust
-from ca_auth.validation import PathValidator, ValidatedPath
+from ca_auth.profiles.naming import Naming
+from ca_auth.profiles.profiles import DEFAULT, PROFILES
+from ca_auth.profiles.trust import Anchor, Revocation, Trust
+from ca_auth.revocation.revocation_feed import RevocationFeed
+from ca_auth.validation.rejection import ChainRefusedError
+from ca_auth.validation.validation import PathValidator, ValidatedPath
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from ca_auth.http_signatures import CallerKey, RequestSignature, verify_request
-from ca_auth.http_signing import sign_request
+from ca_auth.request_signing.http_signatures import CallerKey, RequestSignature, verify_request
+from ca_auth.request_signing.http_signing import sign_request
 from exchange.signature_algorithms import SigningKey, sign
 from exchange.signature_base import Component, Parameters, RequestParts, fields_of, signature_base
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca_auth.client_cert_header import (
+from ca_auth.edge.client_cert_header import (
     Connection,
     PresentedCertificate,
     RefusedHeaderError,

@@ -29,7 +29,7 @@ from ca_auth import (
     load_crls,
     renew,
 )
-from ca_auth.enrolment_client import ENROLMENTS_PATH
+from ca_auth.issuing.enrolment_client import ENROLMENTS_PATH
 from tests.ca_auth.enrolment_server import CaServer, ca_server, impostor
 from tests.ca_auth.issuing_world import POLICE, REQUEST, TAX, Clock, csr_for, make_ca, new_key, pem
 from tests.waiting import wait_until

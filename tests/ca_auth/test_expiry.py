@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ca_auth import Authenticator, CertificateRequest, DemoCA, Judge, Trust
-from ca_auth.expiry import expiry_alarm, expiry_alarms_begin
+from ca_auth.issuing.expiry import expiry_alarm, expiry_alarms_begin
 from exchange import subsystem_id
 
 DAY = 86_400.0

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca_auth.http_signatures import CallerKey, carries_our_signature, verify_request
-from ca_auth.http_signing import Signer, sign_request
-from ca_auth.signature_refusals import RequestSignatureError, nonce_used
+from ca_auth.request_signing.http_signatures import CallerKey, carries_our_signature, verify_request
+from ca_auth.request_signing.http_signing import Signer, sign_request
+from ca_auth.request_signing.signature_refusals import RequestSignatureError, nonce_used
 from exchange import InvalidRequestError
 from exchange.recorded_signatures import bound_by, check_evidence, check_recorded, evidence_digest, split_evidence
 from exchange.signature_algorithms import UnsuitableKeyError

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, l
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca_auth.signature_refusals import RequestSignatureError
+from ca_auth.request_signing.signature_refusals import RequestSignatureError
 from exchange import InvalidRequestError
 from exchange.recorded_signatures import bound_by, check_recorded
 from exchange.signature_algorithms import sign

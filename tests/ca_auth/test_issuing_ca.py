@@ -29,8 +29,8 @@ from ca_auth import (
     create_ca,
     identity_of,
 )
-from ca_auth.csr import key_hash, read_request
-from ca_auth.enrolment_code import EnrolmentCode
+from ca_auth.issuing.csr import key_hash, read_request
+from ca_auth.issuing.enrolment_code import EnrolmentCode
 from exchange import MeshError, UnprocessableError, member_id
 from tests.ca_auth.issuing_world import (
     DAY,

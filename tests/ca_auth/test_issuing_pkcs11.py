@@ -155,7 +155,7 @@ def test_a_wrong_pin_and_a_wrong_library_are_said(pkcs11: Pkcs11Settings, tmp_pa
     ):
         settings = pkcs11.model_copy(update=change)
         program = (
-            "from ca_auth.ca_settings import Pkcs11Settings\nfrom ca_auth.pkcs11_key import open_token_key\n"
+            "from ca_auth.issuing.ca_settings import Pkcs11Settings\nfrom ca_auth.issuing.pkcs11_key import open_token_key\n"
             f"open_token_key(Pkcs11Settings.model_validate({settings.model_dump()!r}).key())"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -166,7 +166,8 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path) -> None:
     (tmp_path / "pin").write_text("1")
     program = (
         "import sys; sys.modules['pkcs11'] = None\n"
-        "from pathlib import Path\nfrom ca_auth.key_provider import TokenKey\nfrom ca_auth.pkcs11_key import open_token_key\n"
+        "from pathlib import Path\nfrom ca_auth.issuing.key_provider import TokenKey\n"
+        "from ca_auth.issuing.pkcs11_key import open_token_key\n"
         "open_token_key(TokenKey(module=Path('x'), token='t', label='l', pin_file=Path('p')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -29,8 +29,8 @@ from ca_auth import (
     install_certificate,
     load_crls,
 )
-from ca_auth.ca_certificates import number_of
-from ca_auth.ca_errors import EnrolmentRefusedError
+from ca_auth.issuing.ca_certificates import number_of
+from ca_auth.issuing.ca_errors import EnrolmentRefusedError
 from exchange import UnprocessableError
 from tests.ca_auth.issuing_world import (
     DAY,

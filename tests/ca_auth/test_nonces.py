@@ -19,9 +19,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
-from ca_auth.nonce_tables import NonceTableError, SqliteNonceTable, metadata
-from ca_auth.nonces import REMEMBERED_SECONDS, NonceStore, NoncesUnavailableError
-from ca_auth.signature_refusals import RequestSignatureError
+from ca_auth.request_signing.nonce_tables import NonceTableError, SqliteNonceTable, metadata
+from ca_auth.request_signing.nonces import REMEMBERED_SECONDS, NonceStore, NoncesUnavailableError
+from ca_auth.request_signing.signature_refusals import RequestSignatureError
 from exchange import create_engine, reading, sqlite_path, upgrade
 from exchange import database_url as parsed_url
 from tests.ca_auth.signed_requests import NOW, QUESTION
@@ -98,8 +98,8 @@ async def test_of_a_hundred_at_once_one_wins(database_url: str) -> None:
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(database_url: str) -> None:
-    await upgrade(database_url, "ca_auth.migrations")
-    await upgrade(database_url, "ca_auth.migrations")
+    await upgrade(database_url, "ca_auth.request_signing.migrations")
+    await upgrade(database_url, "ca_auth.request_signing.migrations")
     engine = create_engine(database_url)
 
     def differences(connection: Connection) -> list[object]:
@@ -245,7 +245,7 @@ async def test_a_table_held_by_a_frozen_process_is_an_error_and_no_hang(
 ) -> None:
     path = sqlite_path(parsed_url(sqlite_url))
     assert path is not None
-    monkeypatch.setattr("ca_auth.nonce_tables._BUSY_MS", 50)
+    monkeypatch.setattr("ca_auth.request_signing.nonce_tables._BUSY_MS", 50)
     holder = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
     table = SqliteNonceTable(path)
@@ -267,7 +267,7 @@ async def test_a_database_that_cannot_be_opened_is_said_so(tmp_path: Path) -> No
 
 GATEWAY = """
 import asyncio, sys
-from ca_auth.nonces import NonceStore
+from ca_auth.request_signing.nonces import NonceStore
 
 async def main(url, count):
     store = await NonceStore.open(url, clock=lambda: 1_800_000_000)

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from ca_auth import ocsp_book
-from ca_auth.ocsp_client import NoAnswerError, _question, address_in, ask, read_answer
-from ca_auth.path_certificate import PathCertificate
-from ca_auth.public_addresses import is_public
-from ca_auth.revocation_feed import RevocationFeed
-from ca_auth.trust import Anchor, Trust
+from ca_auth.profiles.trust import Anchor, Trust
+from ca_auth.revocation import ocsp_book
+from ca_auth.revocation.ocsp_client import NoAnswerError, _question, address_in, ask, read_answer
+from ca_auth.revocation.public_addresses import is_public
+from ca_auth.revocation.revocation_feed import RevocationFeed
+from ca_auth.validation.path_certificate import PathCertificate
 from tests.ca_auth.revocation_world import (
     DAY,
     HOUR,

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from stdnum.cn import ric
 from stdnum.exceptions import ValidationError
 
-from ca_auth.organisation_codes import _passes_uscc_check
-from ca_auth.person_numbers import (
+from ca_auth.profiles.person_numbers import (
     check_character,
     citizen_number,
     document_number,
@@ -23,9 +22,6 @@ from ca_auth.person_numbers import (
     is_plausible_citizen_number,
     military_number,
 )
-from exchange import uscc_fault
-from exchange.uscc import ALPHABET
-from exchange.uscc import check_character as uscc_check_character
 from tests.ca_auth.profile_kit import PERSON, PERSON_KEY, citizen
 
 TODAY = date(2026, 1, 5)
@@ -147,11 +143,3 @@ def test_no_two_spellings_of_an_officers_number_are_one_person(text: str) -> Non
 def test_a_number_shows_itself_nowhere(number: object) -> None:
     shown = repr(number) + str(number) + f"{number}" + repr([number]) + repr({"number": number})
     assert not any(secret in shown for secret in (PERSON, "M12345678", "1234567"))
-
-
-@given(st.text(ALPHABET, min_size=17, max_size=17), st.sampled_from(ALPHABET))
-def test_the_check_of_organisation_codes_is_the_registrys(first17: str, last: str) -> None:
-    code = first17 + last
-    assert _passes_uscc_check(code) == (uscc_check_character(first17) == last)
-    fault = uscc_fault(code)
-    assert _passes_uscc_check(code) == (fault is None or fault.kind == "organisation-check-character")

@@ -9,11 +9,11 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ca_auth.identity import Identity
-from ca_auth.naming import Naming, Persons, sample_naming
-from ca_auth.organisation_codes import members_of_class
-from ca_auth.person_numbers import hash_of_subject
-from ca_auth.profiles import PROFILES
+from ca_auth.profiles.identity import Identity
+from ca_auth.profiles.naming import Naming, Persons, sample_naming
+from ca_auth.profiles.organisation_codes import members_of_class
+from ca_auth.profiles.person_numbers import hash_of_subject
+from ca_auth.profiles.profiles import PROFILES
 from exchange import MemberId, UnauthenticatedError, subsystem_id
 from tests.ca_auth.profile_kit import (
     CODE,

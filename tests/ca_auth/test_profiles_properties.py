@@ -15,12 +15,12 @@ from cryptography.x509.oid import NameOID
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ca_auth.der_strings import read_choice, read_string
-from ca_auth.identity import UNREADABLE, Identity
-from ca_auth.naming import Naming, Persons
-from ca_auth.organisation_codes import members_of_class
-from ca_auth.profiles import PROFILES
-from ca_auth.shown_names import HIDDEN, shown_name
+from ca_auth.profiles.der_strings import read_choice, read_string
+from ca_auth.profiles.identity import UNREADABLE, Identity
+from ca_auth.profiles.naming import Naming, Persons
+from ca_auth.profiles.organisation_codes import members_of_class
+from ca_auth.profiles.profiles import PROFILES
+from ca_auth.profiles.shown_names import HIDDEN, shown_name
 from exchange import MemberId, UnauthenticatedError
 from tests.ca_auth.profile_kit import (
     CODE,

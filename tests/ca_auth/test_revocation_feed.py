@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
-from ca_auth.crl import RevocationList, load_crls
-from ca_auth.revocation_feed import Alarm, RevocationFeed
-from ca_auth.trust import Trust
+from ca_auth.profiles.trust import Trust
+from ca_auth.revocation.revocation_feed import Alarm, RevocationFeed
+from ca_auth.validation.crl import RevocationList, load_crls
 from tests.ca_auth.revocation_world import CA, DAY, HOUR, World, with_revocation
 from tests.waiting import until
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ca_auth.crl_url import Pace
-from ca_auth.revocation_feed import RevocationFeed
-from ca_auth.trust import Trust
+from ca_auth.profiles.trust import Trust
+from ca_auth.revocation.crl_url import Pace
+from ca_auth.revocation.revocation_feed import RevocationFeed
 from tests.ca_auth.revocation_world import (
     DAY,
     HOUR,

@@ -77,7 +77,12 @@ def test_the_example_with_python_sends_a_request_that_verifies(folder: Path, mon
 
 def test_every_rule_of_the_table_is_raised_and_every_rule_raised_is_in_the_table() -> None:
     modules = (
-        ROOT / name for name in ("ca_auth/signature_refusals.py", "ca_auth/nonces.py", "exchange/digest_fields.py")
+        ROOT / name
+        for name in (
+            "ca_auth/request_signing/signature_refusals.py",
+            "ca_auth/request_signing/nonces.py",
+            "exchange/digest_fields.py",
+        )
     )
     sources = "".join(module.read_text(encoding="utf-8") for module in modules)
     raised = set(re.findall(r'(?<!b)"(signature-[a-z]+|nonce-store|content-digest)"', sources))

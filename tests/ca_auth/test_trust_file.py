@@ -11,11 +11,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from ca_auth import trust_format
-from ca_auth.identity import Identity
-from ca_auth.profiles import PROFILES
-from ca_auth.trust import Anchor, MemberPattern, Revocation, Trust
-from ca_auth.trust_file import read_trust
+from ca_auth.profiles import trust_format
+from ca_auth.profiles.identity import Identity
+from ca_auth.profiles.profiles import PROFILES
+from ca_auth.profiles.trust import Anchor, MemberPattern, Revocation, Trust
+from ca_auth.profiles.trust_file import read_trust
 from exchange import MemberId, UnauthenticatedError, UnprocessableError, member_id, subsystem_id
 from tests.ca_auth.profile_kit import (
     CODE,

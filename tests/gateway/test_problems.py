@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca_auth import EDGE_REFUSALS, Refusal
-from ca_auth.refusals import response_bytes
+from ca_auth.edge.refusals import response_bytes
 from exchange import AccessDeniedError, InvalidRequestError, MeshError, OverloadedError, UnauthenticatedError
 from gateway.exchanges import edge_error
 from gateway.problems import describe, language_of, problem_type, render

@@ -1,0 +1,134 @@
+"""The client certificate of a connection, handed to the application.
+
+uvicorn 0.54 does not pass it on. This protocol class reads it once, when the handshake is over, and leaves it in two
+places:
+
+- `scope["state"]`: `peer_der` (bytes or None), `peer` (lower-case hex SHA-256 of it, or None) and `peer_sent` (what came
+  with it, DER, in a tuple; empty on a resumed session). uvicorn copies the state for every request anyway, so this costs
+  nothing per request. On a connection of a TLS terminator (RFC 9440) they are those of the request's `Client-Cert`; if a
+  terminator sends what it may not, there is no certificate, and `peer_refusal` says why.
+- `scope["extensions"]["tls"]`: the ASGI TLS extension 0.2, plus `client_cert` (DER) as uvicorn intends to add it
+  (Kludex/uvicorn pull request 3132), so that this class can go once uvicorn has it. The dictionary is made once per
+  connection and shared by its requests: treat it as read-only.
+
+What OpenSSL let through is here; whether it is still good is asked again for every request (`ca_auth.authenticator`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import ssl
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from cryptography import x509
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ca_auth.edge.client_cert_header import Connection, RefusedHeaderError, TerminatorTrust, parse_client_cert
+from ca_auth.profiles.identity import UNREADABLE
+from ca_auth.profiles.shown_names import shown_name
+
+_ENCODING_DER: Final = 2
+"""Of the `_ssl` module, which names it privately."""
+_TLS_VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+
+
+class PeerCertificateProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, knowing who is at the other end."""
+
+    terminators: ClassVar[Callable[[], TerminatorTrust]] = staticmethod(TerminatorTrust)
+    """Who may speak for others."""
+
+    peer: str | None = None
+    """Fingerprint of the client certificate of this connection."""
+    terminator = False
+    """Whether this connection speaks for others, and never for itself."""
+
+    extensions: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        self.peer = fingerprint_of(der) if der is not None else None
+        sent = sent_with(tls) if tls is not None and der is not None else ()
+        place = transport.get_extra_info("sockname")
+        self.terminator = (
+            type(self)
+            .terminators()
+            .trusts(Connection(unix_socket=place if isinstance(place, str) else "", peer=self.peer or ""))
+        )
+        if self.terminator:
+            der, sent = None, ()
+        peer = self.peer if der is not None else None
+        self.app_state = {**self.app_state, "peer_der": der, "peer": peer, "peer_sent": sent, "peer_refusal": None}
+        self.extensions = {} if tls is None else {"tls": tls_extension(tls, der)}
+
+    def on_headers_complete(self) -> None:
+        if self.terminator:
+            self.scope["state"].update(_spoken_for(self.headers))
+        self.scope["extensions"] = self.extensions
+        super().on_headers_complete()
+
+
+def fingerprint_of(der: bytes) -> str:
+    """Lower-case hex SHA-256 of a certificate's DER: how the mesh names a certificate."""
+    return hashlib.sha256(der).hexdigest()
+
+
+def _spoken_for(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    """The state of a request that a terminator passes on."""
+    try:
+        presented = parse_client_cert(headers)
+    except RefusedHeaderError as refusal:
+        return {"peer_refusal": refusal}
+    if presented is None:
+        return {}
+    return {"peer_der": presented.leaf, "peer": fingerprint_of(presented.leaf), "peer_sent": presented.chain}
+
+
+def sent_with(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """What the other end sent along with its certificate, DER; at most 20 of them."""
+    # Public from Python 3.13 on, there since 3.10.
+    inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[attr-defined]
+    chain = inner.get_unverified_chain() or ()
+    return tuple(each if isinstance(each, bytes) else each.public_bytes(_ENCODING_DER) for each in chain[1:21])
+
+
+def tls_extension(tls: ssl.SSLObject, der: bytes | None) -> dict[str, Any]:
+    """The `tls` entry of the ASGI extensions for one connection.
+
+    `client_cert_chain` holds the leaf only: a resumed session has no more. `client_cert_error` is always None: OpenSSL ends
+    the handshake when a certificate does not verify.
+    """
+    pem, name = _leaf(der) if der is not None else (None, None)
+    cipher = tls.cipher()
+    return {
+        "server_cert": getattr(tls, "server_certificate", None),
+        "client_cert_chain": () if pem is None else (pem,),
+        "client_cert_name": name,
+        "client_cert_error": None,
+        "client_cert": der,
+        "tls_version": _TLS_VERSIONS.get(tls.version() or ""),
+        "cipher_suite": _cipher_suites().get(cipher[0]) if cipher else None,
+    }
+
+
+@functools.lru_cache(maxsize=1024)
+def _leaf(der: bytes) -> tuple[str, str | None]:
+    """PEM and RFC 4514 name; cached because a caller comes back with the same certificate."""
+    try:
+        name = shown_name(x509.load_der_x509_certificate(der).subject)
+    except UNREADABLE:
+        # OpenSSL is laxer than this parser. The connection stays; the authenticator refuses it with a reason.
+        name = None
+    return ssl.DER_cert_to_PEM_cert(der), name
+
+
+@functools.cache
+def _cipher_suites() -> dict[str, int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")  # only names are read; nothing is ever negotiated with this context
+    return {suite["name"]: suite["id"] & 0xFFFF for suite in context.get_ciphers()}

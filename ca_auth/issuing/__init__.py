@@ -1,0 +1,1 @@
+"""A small issuing CA, and a department's way to its certificates."""

@@ -1,0 +1,1 @@
+"""Whom a certificate names, and which CA may speak for whom."""

@@ -1,0 +1,1 @@
+"""Requests that their caller signed (RFC 9421)."""

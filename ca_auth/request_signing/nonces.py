@@ -1,0 +1,177 @@
+"""Nonces of signed requests: each is used once per certificate, in all gateway processes and across restarts.
+
+Rules:
+1. A nonce counts as used only when that is on disk: an accepted signature is never accepted again, whatever crashes.
+2. Fail closed: what cannot be written in time is refused, with 503. While the database is silent, at once: nobody queues
+   behind what may never come.
+3. All nonces that wait while a transaction is on its way go into the next one: under load a signature costs a share of a
+   commit, not one.
+4. What this process has seen is refused from memory. Elsewhere and earlier is for the database to know.
+5. A nonce is forgotten 120 s after its signature was made: signatures count for 60 s, and clocks of two gateways may
+   differ. A clock set back by more than that within minutes could make forgotten nonces count again: gateways run NTP.
+6. What is stored is a hash: neither certificate nor nonce can be read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from ca_auth.request_signing.http_signatures import RequestSignature
+from ca_auth.request_signing.nonce_tables import NonceTable, NonceTableError, PostgresqlNonceTable, SqliteNonceTable
+from ca_auth.request_signing.signature_refusals import nonce_used
+from exchange import UnavailableError, database_url, sqlite_path, upgrade
+
+REMEMBERED_SECONDS: Final = 120
+"""How long after `created` a nonce is known."""
+_FORGET_EVERY: Final = 10.0
+"""Seconds between two clearings of the table."""
+
+events = structlog.get_logger("datong.nonces")
+
+
+class NoncesUnavailableError(UnavailableError):
+    """It cannot be made sure that the nonce is new."""
+
+    rule_name = "nonce-store"
+    detail = {
+        "en": "The nonce of the signature could not be put on record, so the request was not carried out.",
+        "zh": "签名的 nonce 未能登记，因此未执行该请求。",
+    }
+    next = {
+        "en": "Sign again, with a new nonce, after the stated time.",
+        "zh": "请在指明的时间后，用新的 nonce 重新签名再试。",
+    }
+
+
+class NonceStore:
+    """The used nonces, as one gateway process sees them; `open` makes one. Belongs to one event loop.
+
+    Args:
+        table: Where they are kept.
+        clock: Unix seconds.
+        timeout: Seconds in which a nonce has to be on disk.
+    """
+
+    def __init__(self, table: NonceTable, *, clock: Callable[[], float] = time.time, timeout: float = 2.0) -> None:
+        self._table = table
+        self._clock = clock
+        self._timeout = timeout
+        self._seen: set[bytes] = set()
+        self._order: deque[tuple[float, bytes]] = deque()
+        self._waiting: dict[bytes, tuple[int, asyncio.Future[bool]]] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._forgotten_at = 0.0
+        self._stalled = False
+
+    @classmethod
+    async def open(cls, database: str, *, clock: Callable[[], float] = time.time, timeout: float = 2.0) -> NonceStore:
+        """Bring the tables at `database` (a URL as `exchange.database_url` accepts it) up to date and use them.
+
+        Raises:
+            NoncesUnavailableError: The database cannot be reached or written; our events say why.
+        """
+        url = database_url(database)
+        file = sqlite_path(url)
+        try:
+            if file is not None:
+                # First without a thread: aiosqlite's does not outlive a file that cannot be opened in good order.
+                sqlite3.connect(file).close()
+            await upgrade(url, "ca_auth.request_signing.migrations")
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            events.error("nonces.open", error=str(error))
+            raise NoncesUnavailableError from error
+        if file is not None:
+            return cls(SqliteNonceTable(file), clock=clock, timeout=timeout)
+        _, arguments = url.get_dialect()().create_connect_args(url)
+        return cls(PostgresqlNonceTable(dict(arguments)), clock=clock, timeout=timeout)
+
+    async def spend(self, signature: RequestSignature) -> None:
+        """Return when the nonce of a verified signature counts as used from now on, everywhere.
+
+        Raises:
+            RequestSignatureError: Rule `signature-nonce`: it was used before.
+            NoncesUnavailableError: It is not known to be on disk.
+        """
+        if not await self.use(signature.keyid, signature.nonce, signature.created + REMEMBERED_SECONDS):
+            raise nonce_used()
+
+    async def use(self, fingerprint: str, nonce: str, until: float) -> bool:
+        """Return whether the nonce is new for this certificate; from then on it is not.
+
+        Args:
+            fingerprint: Of the certificate, lower-case hex.
+            until: Unix second until which it must be known.
+
+        Raises:
+            NoncesUnavailableError: It is not known to be on disk.
+        """
+        key = hashlib.sha256(f"{fingerprint}\n{nonce}".encode()).digest()
+        self._forget_seen()
+        if key in self._seen:
+            return False
+        if self._stalled:
+            raise NoncesUnavailableError
+        self._seen.add(key)
+        self._order.append((until, key))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiting[key] = (int(until), future)
+        if self._writing is None:
+            self._writing = loop.create_task(self._write())
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await future
+        except TimeoutError as error:
+            # It may still get there. It stays seen: the caller signs again.
+            if not self._stalled:
+                events.error("nonces.stalled", seconds=self._timeout)
+            self._stalled = True
+            raise NoncesUnavailableError from error
+
+    async def close(self) -> None:
+        """Wait for what is being written, then let go of the database; what came later is refused."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=self._timeout)
+        await self._table.close()
+
+    async def _write(self) -> None:
+        """One transaction after another, as long as anyone waits."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, {}
+                now = self._clock()
+                forget = int(now) if abs(now - self._forgotten_at) > _FORGET_EVERY else None
+                try:
+                    new = await self._table.add({key: until for key, (until, _) in batch.items()}, forget)
+                except NonceTableError as error:
+                    events.error("nonces.write", error=str(error), nonces=len(batch))
+                    self._seen.difference_update(batch)
+                    for _, future in batch.values():
+                        if not future.done():
+                            future.set_exception(NoncesUnavailableError())
+                else:
+                    if forget is not None:
+                        self._forgotten_at = now
+                    for key, (_, future) in batch.items():
+                        if not future.done():
+                            future.set_result(key in new)
+                finally:
+                    self._stalled = False  # whatever it said, the database speaks again
+        finally:
+            self._writing = None
+
+    def _forget_seen(self) -> None:
+        """Those seen first go first; one that must be known longer keeps later ones for a while, which harms nobody."""
+        now = self._clock()
+        order = self._order
+        while order and order[0][0] < now:
+            self._seen.discard(order.popleft()[1])
