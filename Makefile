@@ -23,8 +23,8 @@ up: $(VENV)/stamp-runtime ## set up and run a real mesh on this machine: make up
 demo: $(VENV)/stamp-runtime ## a scripted tour that checks itself, then ends
 	@exec $(BIN)/datong demo $(ARGS)
 
-test: $(VENV)/stamp-dev ## all tests: make test ARGS='-k registry'
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/stamp-dev ## all tests, a process per core: make test ARGS='-k registry'
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-faults: $(VENV)/stamp-dev ## only the tests that kill processes and fill disks
 	$(BIN)/python -m pytest -m faults -v $(ARGS)

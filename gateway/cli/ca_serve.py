@@ -71,6 +71,7 @@ def serve(
         write_public(anchors, b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain))
         context = server_context(held.certificate, held.key, anchors, on_handshake_refused=_handshake_refused)
         listener = listen(host, port)
+        listener.listen()  # from here on callers wait instead of being refused: the address is told before uvicorn listens
         shown = names[0] if ":" not in names[0] else f"[{names[0]}]"
         url = f"https://{shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(

@@ -23,12 +23,13 @@ from tests.department_adapters.adapter_kit import ENTERPRISES, make_statement
 
 CLIENT = subsystem_id("CN/GOV/11990000000000001X/housing")
 OWN = [(b"x-road-client", CLIENT.encode()), (b"datong-purpose", b"test")]
-NOW = int(time.time())
+NOW = int(time.time()) - 1000
+"""Not now: what is compared with the clock of the machine shows."""
 
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> DemoCA:
-    return DemoCA.create(tmp_path_factory.mktemp("ca"))
+    return DemoCA.create(tmp_path_factory.mktemp("ca"), clock=lambda: datetime.fromtimestamp(NOW, UTC))
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +134,16 @@ def test_a_body_in_parts_may_take_longer_than_the_signature_lives(ca: DemoCA, ca
 
 
 def test_the_certificate_is_judged_by_the_department_s_own_list(ca: DemoCA, tmp_path: Path) -> None:
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(NOW, UTC)
     subsystem = CertificateRequest.for_subsystem(CLIENT)
-    desk = SignatureDesk(anchors(ca))
+    desk = SignatureDesk(anchors(ca), clock=lambda: NOW)
     accept(desk, question(ca.issue("member", CertificateRequest.for_member(member_of(CLIENT)))))
-    foreign = DemoCA.create(tmp_path / "foreign")
+    foreign = DemoCA.create(tmp_path / "foreign", clock=lambda: datetime.fromtimestamp(NOW, UTC))
     refuse(desk, question(foreign.issue("caller", subsystem)), "no path to a trust anchor")
     refuse(desk, question(ca.issue("old", subsystem, not_after=now - timedelta(hours=1))), "not valid at")
     other = subsystem_id("CN/GOV/11990000000000002X/other")
     refuse(desk, question(ca.issue("other", CertificateRequest.for_subsystem(other))), "may not speak")
-    refuse(SignatureDesk(), question(ca.issue("caller2", subsystem)), "no trust anchors")
+    refuse(SignatureDesk(clock=lambda: NOW), question(ca.issue("caller2", subsystem)), "no trust anchors")
 
 
 def test_a_certificate_that_ends_while_it_is_known_counts_no_longer(ca: DemoCA) -> None:
