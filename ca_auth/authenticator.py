@@ -81,19 +81,16 @@ class Authenticator:
         """
         if now is None:
             now = self._clock()
-        known = self._known.get(fingerprint)  # type: ignore[arg-type]  # None is never a key
-        if known is not None and known[0] <= now <= known[1]:
-            return known[2]
-        return self._examine(fingerprint, der, now, sent)
+        return self.known(fingerprint, now) or self._examine(fingerprint, der, now, sent)
 
     def check_pin(self, subsystem: SubsystemId, fingerprint: str) -> None:
         """Return if a certificate may act as `subsystem`; raises UnauthenticatedError if others are pinned to it."""
         self._judge.check_pin(subsystem, fingerprint)
 
-    def knows(self, fingerprint: str | None, now: float) -> bool:
-        """Whether there is a verdict on the certificate that holds at `now`, so that there is nothing to `prepare`."""
+    def known(self, fingerprint: str | None, now: float) -> Principal | None:
+        """Whom the certificate names if there is a verdict that holds at `now`; if not, `prepare` and `identify` find out."""
         known = self._known.get(fingerprint)  # type: ignore[arg-type]  # None is never a key
-        return known is not None and known[0] <= now <= known[1]
+        return known[2] if known is not None and known[0] <= now <= known[1] else None
 
     async def prepare(self, state: Mapping[str, Any]) -> None:
         """Get what `identify` needs to know about a certificate and can only be asked over a network: OCSP answers.

@@ -61,11 +61,10 @@ async def caller(request: Request) -> Caller:
     """
     gateway: Any = request.app.state.gateway
     state = request.scope["state"]
-    if not gateway.authenticator.knows(state["peer"], time.time()):
+    principal: Principal | None = gateway.authenticator.known(state["peer"], time.time())
+    if principal is None:
         await gateway.authenticator.prepare(state)
-    principal: Principal = gateway.authenticator.identify(
-        state["peer"], state["peer_der"], time.time(), state["peer_sent"]
-    )
+        principal = gateway.authenticator.identify(state["peer"], state["peer_der"], time.time(), state["peer_sent"])
     state[EXPIRES_SOON] = principal.expires_soon
     snapshot: Snapshot = gateway.registry.current(time.monotonic())
     named = _named(request)

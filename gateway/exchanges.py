@@ -251,9 +251,10 @@ class ExchangeFace:
         state = scope["state"]
         attempt.certificate = state["peer"] or ""
         now = attempt.asked_ms / 1000
-        if not self._authenticator.knows(state["peer"], now):
+        principal = self._authenticator.known(state["peer"], now)
+        if principal is None:
             await self._authenticator.prepare(state)
-        principal = self._authenticator.identify(state["peer"], state["peer_der"], now, state["peer_sent"])
+            principal = self._authenticator.identify(state["peer"], state["peer_der"], now, state["peer_sent"])
         attempt.principal = principal
         if principal.fingerprint not in self._remembered and principal.person is None:
             # The record names the certificate by fingerprint; a receipt must be able to show it years later.

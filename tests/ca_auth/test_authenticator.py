@@ -191,6 +191,6 @@ def test_a_verdict_that_has_run_out_is_no_longer_known(pki: Pki) -> None:
     validator = Counting(pki.ca.trust_anchors, until=NOW + 60)
     authenticator = Authenticator(validator)
     identify(authenticator, pki.tax)
-    assert authenticator.knows(pki.tax.fingerprint, NOW + 60)
-    assert not authenticator.knows(pki.tax.fingerprint, NOW + 61)
-    assert not authenticator.knows(None, NOW)
+    assert authenticator.known(pki.tax.fingerprint, NOW + 60) is not None
+    assert authenticator.known(pki.tax.fingerprint, NOW + 61) is None
+    assert authenticator.known(None, NOW) is None
