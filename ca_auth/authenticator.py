@@ -19,6 +19,7 @@ from typing import Any
 
 from cryptography import x509
 
+from ca_auth.edge.client_cert_header import Connection
 from ca_auth.issuing.expiry import expiry_alarms_begin
 from ca_auth.judge import CertificateJudge, Verdict
 from ca_auth.principal import Principal
@@ -30,6 +31,7 @@ from exchange import CallerFacts, SubsystemId, UnauthenticatedError
 Prepare = Callable[[x509.Certificate, Sequence[x509.Certificate], str], Awaitable[None]]
 
 _MAX_CAS = 100
+_REFUSED_SECONDS = 2.0
 _MAX_SENT = 20
 """Certificates of one connection that are looked at; more do not stand between a leaf and its anchor."""
 
@@ -61,6 +63,7 @@ class Authenticator:
         self._on_cas = on_cas
         self._prepare = prepare
         self._known: dict[str, tuple[float, float, Principal]] = {}
+        self._refused: dict[str, tuple[float, UnauthenticatedError]] = {}
         self._disabled: set[str] = set()
         self._cas: dict[x509.Certificate, None] = {}
 
@@ -81,34 +84,48 @@ class Authenticator:
         """
         if now is None:
             now = self._clock()
-        return self.known(fingerprint, now) or self._examine(fingerprint, der, now, sent)
+        return self._verdict(fingerprint, now) or self._examine(fingerprint, der, now, sent)
 
     def check_pin(self, subsystem: SubsystemId, fingerprint: str) -> None:
         """Return if a certificate may act as `subsystem`; raises UnauthenticatedError if others are pinned to it."""
         self._judge.check_pin(subsystem, fingerprint)
 
-    def known(self, fingerprint: str | None, now: float) -> Principal | None:
-        """Whom the certificate names if there is a verdict that holds at `now`; if not, `prepare` and `identify` find out."""
-        known = self._known.get(fingerprint)  # type: ignore[arg-type]  # None is never a key
-        return known[2] if known is not None and known[0] <= now <= known[1] else None
-
-    async def prepare(self, state: Mapping[str, Any]) -> None:
-        """Get what `identify` needs to know about a certificate and can only be asked over a network: OCSP answers.
+    def known(self, state: Mapping[str, Any], now: float) -> Principal | None:
+        """Who calls, if there is a verdict that holds at `now`; if not, `caller` finds out.
 
         Args:
             state: Of the request, as `PeerCertificateProtocol` leaves it.
+        """
+        via: Connection | None = state["peer_via"]
+        if via is not None and self._verdict(via.peer, now) is None:
+            return None
+        return self._verdict(state["peer"], now)
+
+    async def caller(self, state: Mapping[str, Any], now: float) -> Principal:
+        """Who calls, having asked for what can only be asked over a network: OCSP answers.
 
         Raises:
-            UnauthenticatedError: A TLS terminator sent no proper certificate; rule `client-cert-header`.
+            UnauthenticatedError: As `identify`, also for the certificate of the TLS terminator that the request came through;
+                or the terminator sent no proper certificate, rule `client-cert-header`.
         """
-        refused = state["peer_refusal"]
-        if refused is not None:
-            raise refused
-        if self._prepare is None or state["peer"] is None:
+        via: Connection | None = state["peer_via"]
+        if via is not None:
+            await self._ask_about(via.peer, via.leaf, via.chain)
+            self.identify(via.peer, via.leaf, now, via.chain)
+        if state["peer_refusal"] is not None:
+            raise state["peer_refusal"]
+        await self._ask_about(state["peer"], state["peer_der"], state["peer_sent"])
+        return self.identify(state["peer"], state["peer_der"], now, state["peer_sent"])
+
+    def _verdict(self, fingerprint: str | None, now: float) -> Principal | None:
+        known = self._known.get(fingerprint)  # type: ignore[arg-type]  # None is never a key
+        return known[2] if known is not None and known[0] <= now <= known[1] else None
+
+    async def _ask_about(self, fingerprint: str | None, der: bytes | None, sent: Sequence[bytes]) -> None:
+        if self._prepare is None or fingerprint is None or der is None:
             return
-        for certificate in _readable((state["peer_der"],)):
-            sent = [*_readable(state["peer_sent"][:_MAX_SENT]), *self._cas]
-            await self._prepare(certificate, sent, state["peer"])
+        for certificate in _readable((der,)):
+            await self._prepare(certificate, [*_readable(sent[:_MAX_SENT]), *self._cas], fingerprint)
 
     def disable(self, fingerprint: str) -> None:
         """Refuse a certificate from its next request on, in this process."""
@@ -123,6 +140,7 @@ class Authenticator:
         """Judge by other anchors or newer news: the next request of each certificate is examined in full."""
         self._judge = judge
         self._known.clear()
+        self._refused.clear()
 
     def _examine(self, fingerprint: str | None, der: bytes | None, now: float, sent: Sequence[bytes]) -> Principal:
         self._known.pop(fingerprint, None)  # type: ignore[arg-type]  # a verdict that no longer holds
@@ -147,7 +165,7 @@ class Authenticator:
         except UNREADABLE as error:
             raise refusal("certificate-malformed", "", "The certificate cannot be read.", "证书无法解析。") from error
         _check_validity(begin, end, now)
-        verdict = self._judge.examine(certificate, [*_readable(sent[:_MAX_SENT]), *self._cas], now)
+        verdict = self._judged(certificate, fingerprint, now, sent)
         self._learn(verdict.cas)
         warned_from = expiry_alarms_begin(begin, end)
         expires_soon = _moment(end).encode() if now >= warned_from else b""
@@ -159,6 +177,19 @@ class Authenticator:
         first, last = (warned_from, end) if expires_soon else (begin, min(end, warned_from))
         self._known[fingerprint] = (first, min(last, verdict.until), principal)
         return principal
+
+    def _judged(self, certificate: x509.Certificate, fingerprint: str, now: float, sent: Sequence[bytes]) -> Verdict:
+        # Refusals are remembered for a moment: with ever other certificates sent along, each could cost a tenth of a second.
+        since, error = self._refused.get(fingerprint, (float("inf"), None))
+        if error is not None and since <= now < since + _REFUSED_SECONDS:
+            raise error.with_traceback(None)
+        try:
+            return self._judge.examine(certificate, [*_readable(sent[:_MAX_SENT]), *self._cas], now)
+        except UnauthenticatedError as refused:
+            if len(self._refused) >= self._remember:
+                self._refused.pop(next(iter(self._refused)))
+            self._refused[fingerprint] = (now, refused)
+            raise
 
     def _learn(self, cas: Sequence[x509.Certificate]) -> None:
         new = [each for each in cas[:-1] if each not in self._cas]

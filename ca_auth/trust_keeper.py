@@ -66,9 +66,11 @@ class TrustKeeper:
         self._on_anchors = on_anchors
         self._on_cas = on_cas
         self._look_seconds = look_seconds
+        before = _stamp(self._main)
         self._trust = self._read()
         self._terminators = _terminators_of(self._trust)
-        self._seen = self._state()
+        # What was written while it was read is seen at the first look.
+        self._seen: tuple[object, ...] = (before, *self._state()[1:])
         self._feed = RevocationFeed(
             self._trust, folder, on_change=self._judge_anew, clock=clock, look_seconds=look_seconds
         )
@@ -126,13 +128,13 @@ class TrustKeeper:
             self._seen = seen
             try:
                 trust = await asyncio.to_thread(self._read)
-            except (OSError, ValueError, MeshError) as error:
+                self._on_anchors(trust.pem())
+            except (OSError, ValueError, MeshError) as error:  # ssl.SSLError is an OSError
                 events.error("trust.refused", file=str(self._main), error=str(error))
                 continue
             self._trust = trust
             self._terminators = _terminators_of(trust)
             self._feed.set_trust(trust)
-            self._on_anchors(trust.pem())
             self._judge_anew()
             events.info("trust.changed", file=str(self._main), anchors=[anchor.name for anchor in trust.anchors])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from ca_auth import Principal
+from ca_auth import Authenticator, Principal
 from exchange import (
     AccessDeniedError,
     ClientMismatchError,
@@ -61,10 +61,9 @@ async def caller(request: Request) -> Caller:
     """
     gateway: Any = request.app.state.gateway
     state = request.scope["state"]
-    principal: Principal | None = gateway.authenticator.known(state["peer"], time.time())
-    if principal is None:
-        await gateway.authenticator.prepare(state)
-        principal = gateway.authenticator.identify(state["peer"], state["peer_der"], time.time(), state["peer_sent"])
+    now = time.time()
+    authenticator: Authenticator = gateway.authenticator
+    principal = authenticator.known(state, now) or await authenticator.caller(state, now)
     state[EXPIRES_SOON] = principal.expires_soon
     snapshot: Snapshot = gateway.registry.current(time.monotonic())
     named = _named(request)

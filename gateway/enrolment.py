@@ -87,8 +87,15 @@ class IssuedCertificate(BaseModel):
 
 
 def peer_of_connection(request: Request) -> bytes | None:
-    """The client certificate that TLS verified, DER (`ca_auth.PeerCertificateProtocol`)."""
-    der: bytes | None = request.scope.get("state", {}).get("peer_der")
+    """The client certificate that our own TLS verified, DER (`ca_auth.PeerCertificateProtocol`).
+
+    Not one that a TLS terminator handed over: whoever can speak as a terminator would get a certificate for anybody, since
+    certificates are no secrets.
+    """
+    state = request.scope.get("state", {})
+    if state.get("peer_spoken_for"):
+        return None
+    der: bytes | None = state.get("peer_der")
     return der
 
 

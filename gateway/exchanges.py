@@ -251,10 +251,7 @@ class ExchangeFace:
         state = scope["state"]
         attempt.certificate = state["peer"] or ""
         now = attempt.asked_ms / 1000
-        principal = self._authenticator.known(state["peer"], now)
-        if principal is None:
-            await self._authenticator.prepare(state)
-            principal = self._authenticator.identify(state["peer"], state["peer_der"], now, state["peer_sent"])
+        principal = self._authenticator.known(state, now) or await self._authenticator.caller(state, now)
         attempt.principal = principal
         if principal.fingerprint not in self._remembered and principal.person is None:
             # The record names the certificate by fingerprint; a receipt must be able to show it years later.
@@ -280,7 +277,7 @@ class ExchangeFace:
             ready_ms = time.time_ns() // 1_000_000
         if ready_ms - attempt.asked_ms > RECHECK_MS:
             # The body took its time. What counts is who they are and what they may now.
-            self._authenticator.identify(state["peer"], state["peer_der"], ready_ms / 1000, state["peer_sent"])
+            await self._authenticator.caller(state, ready_ms / 1000)
             decision = self._decide(attempt, segments, ready_ms)
             if signature is None and decision.grant.signed_requests:
                 raise signature_missing()

@@ -6,7 +6,9 @@ places:
 - `scope["state"]`: `peer_der` (bytes or None), `peer` (lower-case hex SHA-256 of it, or None) and `peer_sent` (what came
   with it, DER, in a tuple; empty on a resumed session). uvicorn copies the state for every request anyway, so this costs
   nothing per request. On a connection of a TLS terminator (RFC 9440) they are those of the request's `Client-Cert`; if a
-  terminator sends what it may not, there is no certificate, and `peer_refusal` says why.
+  terminator sends what it may not, there is no certificate, and `peer_refusal` says why. `peer_via` is the terminator's
+  `Connection` if it came over TLS: its own certificate has to count, too. `peer_spoken_for`: the certificate was handed over
+  by a terminator; that its key is at the other end, we have not seen ourselves.
 - `scope["extensions"]["tls"]`: the ASGI TLS extension 0.2, plus `client_cert` (DER) as uvicorn intends to add it
   (Kludex/uvicorn pull request 3132), so that this class can go once uvicorn has it. The dictionary is made once per
   connection and shared by its requests: treat it as read-only.
@@ -43,8 +45,9 @@ class PeerCertificateProtocol(HttpToolsProtocol):
 
     peer: str | None = None
     """Fingerprint of the client certificate of this connection."""
+    connection: Connection
     terminator = False
-    """Whether this connection speaks for others, and never for itself."""
+    """Whether this connection spoke for others when it was opened; it is asked again for each request."""
 
     extensions: dict[str, Any]
 
@@ -55,20 +58,17 @@ class PeerCertificateProtocol(HttpToolsProtocol):
         self.peer = fingerprint_of(der) if der is not None else None
         sent = sent_with(tls) if tls is not None and der is not None else ()
         place = transport.get_extra_info("sockname")
-        self.terminator = (
-            type(self)
-            .terminators()
-            .trusts(Connection(unix_socket=place if isinstance(place, str) else "", peer=self.peer or ""))
+        self.connection = Connection(
+            unix_socket=place if isinstance(place, str) else "", peer=self.peer or "", leaf=der or b"", chain=sent
         )
-        if self.terminator:
-            der, sent = None, ()
-        peer = self.peer if der is not None else None
-        self.app_state = {**self.app_state, "peer_der": der, "peer": peer, "peer_sent": sent, "peer_refusal": None}
+        self.terminator = type(self).terminators().trusts(self.connection)
+        own = {"peer_der": der, "peer": self.peer, "peer_sent": sent}
+        self.app_state = {**self.app_state, **own, "peer_via": None, "peer_refusal": None, "peer_spoken_for": False}
         self.extensions = {} if tls is None else {"tls": tls_extension(tls, der)}
 
     def on_headers_complete(self) -> None:
-        if self.terminator:
-            self.scope["state"].update(_spoken_for(self.headers))
+        if type(self).terminators().trusts(self.connection):
+            self.scope["state"].update(_spoken_for(self.connection, self.headers))
         self.scope["extensions"] = self.extensions
         super().on_headers_complete()
 
@@ -78,15 +78,18 @@ def fingerprint_of(der: bytes) -> str:
     return hashlib.sha256(der).hexdigest()
 
 
-def _spoken_for(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+def _spoken_for(connection: Connection, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     """The state of a request that a terminator passes on."""
+    via = connection if connection.peer else None
+    state: dict[str, Any] = {"peer_der": None, "peer": None, "peer_sent": (), "peer_via": via, "peer_spoken_for": True}
     try:
         presented = parse_client_cert(headers)
     except RefusedHeaderError as refusal:
-        return {"peer_refusal": refusal}
+        return {**state, "peer_refusal": refusal}
     if presented is None:
-        return {}
-    return {"peer_der": presented.leaf, "peer": fingerprint_of(presented.leaf), "peer_sent": presented.chain}
+        return state
+    leaf = presented.leaf
+    return {**state, "peer_der": leaf, "peer": fingerprint_of(leaf), "peer_sent": presented.chain}
 
 
 def sent_with(tls: ssl.SSLObject) -> tuple[bytes, ...]:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,12 +135,12 @@ class Edge:
         state = scope["state"]
         status, headers = 200, [(b"content-type", b"application/json")]
         try:
-            await self.authenticator.prepare(state)
-            principal = self.authenticator.identify(state["peer"], state["peer_der"], sent=state["peer_sent"])
+            principal = await self.authenticator.caller(state, self.clock())
             said: dict[str, Any] = {
                 "member": principal.member,
                 "subsystem": principal.subsystem,
                 "fingerprint": principal.fingerprint,
+                "spoken_for": state["peer_spoken_for"],
             }
         except UnauthenticatedError as error:
             status, said = 401, {"rule": error.rule, "detail": str(error)}
@@ -221,7 +221,7 @@ def running_edge(
     limits: EdgeLimits | None = None,
     *,
     loop: Literal["uvloop", "asyncio"] = "uvloop",
-    terminators: TerminatorTrust | None = None,
+    terminators: Callable[[], TerminatorTrust] = TerminatorTrust,
     anchors: bytes | None = None,
 ) -> Iterator[Edge]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -237,7 +237,7 @@ def running_edge(
             http=edge_protocol(
                 limits or EdgeLimits(),
                 lambda *what: edge.refused.put(what),
-                terminators=lambda: terminators or TerminatorTrust(),
+                terminators=terminators,
             ),
             interface="asgi3",
             loop=loop,

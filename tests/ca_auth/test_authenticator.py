@@ -191,6 +191,23 @@ def test_a_verdict_that_has_run_out_is_no_longer_known(pki: Pki) -> None:
     validator = Counting(pki.ca.trust_anchors, until=NOW + 60)
     authenticator = Authenticator(validator)
     identify(authenticator, pki.tax)
-    assert authenticator.known(pki.tax.fingerprint, NOW + 60) is not None
-    assert authenticator.known(pki.tax.fingerprint, NOW + 61) is None
-    assert authenticator.known(None, NOW) is None
+    state = {"peer": pki.tax.fingerprint, "peer_via": None}
+    assert authenticator.known(state, NOW + 60) is not None
+    assert authenticator.known(state, NOW + 61) is None
+    assert authenticator.known({"peer": None, "peer_via": None}, NOW) is None
+
+
+def test_a_refusal_is_found_once_in_a_moment_whatever_comes_with_the_certificate(pki: Pki) -> None:
+    judge = Counting(pki.ca.trust_anchors)
+    authenticator = Authenticator(judge)
+    stranger = pki.stranger
+    for number in range(20):
+        with pytest.raises(UnauthenticatedError) as caught:
+            authenticator.identify(stranger.fingerprint, stranger.der, NOW, [b"%d" % number])
+        assert caught.value.rule == "certificate-signature"
+    assert judge.asked == 1
+    assert rule_of(authenticator, stranger.fingerprint, stranger.der, NOW + 3) == "certificate-signature"
+    assert judge.asked == 2
+    authenticator.use(judge)
+    assert rule_of(authenticator, stranger.fingerprint, stranger.der, NOW + 3) == "certificate-signature"
+    assert judge.asked == 3

@@ -11,9 +11,11 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.requests import Request
 
 from ca_auth import IssuedCertificate
 from deploy.trial_mesh import CALLER
+from gateway.enrolment import peer_of_connection
 from tests.gateway.exchange_mesh import WAIT, Mesh, target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -103,3 +105,10 @@ async def test_nobody_else_speaks_for_others_and_the_header_goes_no_further(
         reply = await mesh.ask(url=url, headers={name: value})
         assert reply.query["certificate"] == certificate(mesh, "caller").fingerprint
         assert value not in reply.response.text
+
+
+@pytest.mark.parametrize("spoken_for", [False, True])
+async def test_a_certificate_that_was_handed_over_is_not_proof_enough_for_another_one(spoken_for: bool) -> None:
+    """Certificates are no secrets: whoever speaks as a terminator would get one for anybody."""
+    request = Request({"type": "http", "state": {"peer_der": b"a certificate", "peer_spoken_for": spoken_for}})
+    assert peer_of_connection(request) == (None if spoken_for else b"a certificate")
