@@ -133,7 +133,7 @@ class UnrecordedEndError(LogUnavailableError):
         "zh": "请求已送达，但交换日志未能写入，因此没有返回任何数据；部门是否已处理未知。",
     }
     next = AnswerTimeoutError.next
-    retry_after = None  # to try again would be to do it twice
+    retry_after: int | None = None  # to try again would be to do it twice
 
 
 class UnconfirmedAnswerError(RegistryStaleError):
@@ -145,7 +145,7 @@ class UnconfirmedAnswerError(RegistryStaleError):
         "zh": "无法核验应答：登记信息最近一次确认在 {age} 秒前，上限为 {limit} 秒；部门是否已处理未知。",
     }
     next = AnswerTimeoutError.next
-    retry_after = None
+    retry_after: int | None = None
 
 
 class Log(Protocol):

@@ -5,6 +5,7 @@
     │   └── InvalidClientError         400  X-Road-Client is missing or malformed
     ├── UnauthenticatedError           401  who is calling is not proven
     ├── AccessDeniedError              403  proven, and not allowed
+    │   ├── RoleMissingError           403  the caller's subsystem does not hold the role
     │   └── ClientMismatchError        403  the certificate may not speak for X-Road-Client
     ├── NotFoundError                  404  no such thing, or not for this caller's eyes
     │   ├── UnknownMemberError         404
@@ -34,7 +35,7 @@ The X-Road code follows the vocabulary of X-Road 7.8, so that its clients recogn
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Language = Literal["en", "zh"]
 Text = dict[Language, str]
@@ -45,6 +46,7 @@ class MeshError(Exception):
 
     Args:
         rule: The rule that refused, kebab-case, as `docs/errors.md` lists it; defaults to the class's own.
+        pointer: RFC 6901 pointer to the member of the sent body that is wrong, if it is one.
         facts: Values for the templates in `detail` and `next`. They are shown to the caller: never put secrets here.
     """
 
@@ -59,12 +61,16 @@ class MeshError(Exception):
         "en": "Report the exchange id to the operator.",
         "zh": "请把交换编号告知平台运维人员。",
     }
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """Seconds, for the Retry-After header of errors that pass by themselves."""
+    pointer: str = ""
+    """RFC 6901 pointer to the member of the body that is wrong; empty when the error is of no single one."""
 
-    def __init__(self, rule: str | None = None, **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, pointer: str = "", **facts: Any) -> None:
         self.rule = rule or self.rule_name
-        self.facts = facts
+        if pointer:
+            self.pointer = pointer
+        self.facts: dict[str, object] = facts
         super().__init__(self.detail_in("en"))
 
     def detail_in(self, language: Language) -> str:
@@ -92,7 +98,7 @@ class InvalidRequestError(MeshError):
     detail = {"en": "{problem}", "zh": "{problem_zh}"}
     next = {"en": "Correct the request and send it again.", "zh": "请修正后重新发送。"}
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
@@ -116,7 +122,7 @@ class UnauthenticatedError(MeshError):
         "zh": "请使用受信任 CA 签发的证书调用：curl --cert 证书 --key 私钥 --cacert 根证书。",
     }
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
@@ -132,8 +138,17 @@ class AccessDeniedError(MeshError):
         "zh": "请向数据提供部门申请授权，注明子系统、方法、路径和用途。",
     }
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
+
+
+class RoleMissingError(AccessDeniedError):
+    code, rule_name = "role-missing", "role"
+    title = {"en": "The caller does not hold the role", "zh": "调用方没有所需角色"}
+    next = {
+        "en": "Call with the certificate of a subsystem that holds the role, or have the operator assign it.",
+        "zh": "请使用具有该角色的子系统证书，或请平台运维人员授予角色。",
+    }
 
 
 class ClientMismatchError(AccessDeniedError):
@@ -153,7 +168,7 @@ class NotFoundError(MeshError):
     detail = {"en": "There is no {what} here.", "zh": "此处没有{what_zh}。"}
     next = {"en": "Check the address.", "zh": "请检查地址。"}
 
-    def __init__(self, rule: str | None = None, *, what: str = "resource", what_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, what: str = "resource", what_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, what=what, what_zh=what_zh or f" {what}", **facts)
 
 
@@ -185,7 +200,7 @@ class ConflictError(MeshError):
     detail = {"en": "{problem}", "zh": "{problem_zh}"}
     next = {"en": "Read the current state and decide again.", "zh": "请查看当前状态后再操作。"}
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
@@ -204,7 +219,7 @@ class UnprocessableError(MeshError):
     detail = {"en": "{problem}", "zh": "{problem_zh}"}
     next = {"en": "Correct the named member and send again.", "zh": "请修正所指字段后重新发送。"}
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
@@ -214,7 +229,7 @@ class TooManyRequestsError(MeshError):
     title = {"en": "Too many requests or connections", "zh": "请求或连接过多"}
     detail = {"en": "This caller has as many open as it may have.", "zh": "该调用方打开的数量已达上限。"}
     next = {"en": "Wait for answers, and use connections again.", "zh": "请等待应答，并复用已有连接。"}
-    retry_after: ClassVar[int | None] = 5
+    retry_after: int | None = 5
 
 
 class HeadersTooLargeError(MeshError):
@@ -239,7 +254,7 @@ class BadAnswerError(MeshError):
         "zh": "未向您返回任何数据。请把交换编号告知数据提供部门。",
     }
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
@@ -279,7 +294,7 @@ class UnavailableError(MeshError):
     title = {"en": "Not available now", "zh": "暂不可用"}
     detail = {"en": "The mesh cannot serve this request now.", "zh": "平台暂时无法处理此请求。"}
     next = {"en": "Try again after the stated time.", "zh": "请在指明的时间后重试。"}
-    retry_after: ClassVar[int | None] = 5
+    retry_after: int | None = 5
 
 
 class AdapterUnavailableError(UnavailableError):
@@ -300,7 +315,7 @@ class ServiceDisabledError(UnavailableError):
     xroad_code = "server.serverproxy.service_disabled"
     title = {"en": "The owner has closed the service", "zh": "提供部门已暂停该服务"}
     detail = {"en": "{notice}", "zh": "{notice}"}
-    retry_after: ClassVar[int | None] = 300
+    retry_after: int | None = 300
 
 
 class LogUnavailableError(UnavailableError):
@@ -327,7 +342,7 @@ class OverloadedError(UnavailableError):
     code, rule_name = "overloaded", "concurrency-limit"
     title = {"en": "Too many requests at once", "zh": "并发请求过多"}
     detail = {"en": "The limit of requests in progress is reached.", "zh": "正在处理的请求已达上限。"}
-    retry_after: ClassVar[int | None] = 1
+    retry_after: int | None = 1
 
 
 class AnswerTimeoutError(MeshError):

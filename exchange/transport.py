@@ -53,7 +53,7 @@ class BusLostError(BusUnavailableError):
         "zh": "等待应答期间消息总线中断，部门是否已处理未知。",
     }
     next = AnswerTimeoutError.next
-    retry_after = None  # to try again may be to do it twice
+    retry_after: int | None = None  # to try again may be to do it twice
 
 
 class Bus(Protocol):

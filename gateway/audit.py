@@ -29,6 +29,7 @@ from exchange import (
     InvalidRequestError,
     LogUnavailableError,
     NotFoundError,
+    RoleMissingError,
     StoredEntry,
     UnauthenticatedError,
     UnavailableError,
@@ -38,7 +39,6 @@ from exchange import (
     subsystem_id,
 )
 from gateway.callers import Caller, CallerDep
-from gateway.errors import RoleMissingError
 from gateway.openapi import BY_CERTIFICATE, problems
 
 MAX_PAGE = 500

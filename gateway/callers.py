@@ -13,12 +13,12 @@ from exchange import (
     AccessDeniedError,
     ClientMismatchError,
     InvalidClientError,
+    RoleMissingError,
     SubsystemId,
     from_wire,
     member_of,
     subsystem_id,
 )
-from gateway.errors import RoleMissingError
 from registry import Role, Snapshot
 
 EXPIRES_SOON = "certificate_expires_soon"

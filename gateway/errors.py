@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from exchange import AccessDeniedError, InvalidRequestError, MeshError, NotFoundError
+from exchange import InvalidRequestError, MeshError, NotFoundError
 from gateway.problems import render
 
 events = structlog.get_logger("datong.api")
@@ -23,15 +23,6 @@ class MethodNotAllowedError(InvalidRequestError):
     status, code, rule_name = 405, "method-not-allowed", "method"
     title = {"en": "The method is not offered here", "zh": "此处不支持该方法"}
     next = {"en": "See /v1/openapi.json for what is offered.", "zh": "请参见 /v1/openapi.json。"}
-
-
-class RoleMissingError(AccessDeniedError):
-    code, rule_name = "role-missing", "role"
-    title = {"en": "The caller does not hold the role", "zh": "调用方没有所需角色"}
-    next = {
-        "en": "Call with the certificate of a subsystem that holds the role, or have the operator assign it.",
-        "zh": "请使用具有该角色的子系统证书，或请平台运维人员授予角色。",
-    }
 
 
 def install_error_handlers(api: FastAPI) -> None:

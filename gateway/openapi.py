@@ -57,6 +57,11 @@ _PROBLEM: Final = {
         "rule": {"type": "string", "description": "The rule that refused."},
         "next": {"type": "string", "description": "What to do about it."},
         "source": {"enum": ["gateway", "bus", "adapter", "backend"], "description": "Where it arose."},
+        "pointer": {
+            "type": "string",
+            "format": "json-pointer",
+            "description": "The member of the sent body that is wrong (RFC 6901).",
+        },
     },
 }
 _SCHEME: Final = {

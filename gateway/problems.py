@@ -91,6 +91,7 @@ def _problem(error: MeshError, exchange_id: str, language: Language) -> bytes:
             "rule": error.rule,
             "next": error.next_in(language),
             "source": error.source,
+            **({"pointer": error.pointer} if error.pointer else {}),
         }
     )
 

@@ -28,17 +28,22 @@ from registry.records import CertificateUse, Change, Grant, Member, Operation, S
 class Changes:
     """Changes made in one transaction, by one person, for one reason. Get one from `Registry.change`."""
 
-    def __init__(self, connection: AsyncConnection, *, now: datetime, by: str, why: str) -> None:
+    def __init__(self, connection: AsyncConnection, *, now: datetime, by: str, why: str, certificate: str = "") -> None:
+        """
+        Args:
+            certificate: Fingerprint of the certificate whose holder makes the changes, hex; empty at the machine itself.
+        """
         rules.check_text("by", by)
         rules.check_text("why", why)
-        self._connection = connection
-        self._now = now
-        self._by = by
-        self._why = why
+        self.connection = connection
+        self.now = now
+        self.by = by
+        self.why = why
+        self.certificate = certificate
 
     async def lock(self) -> None:
         """Wait for every change in progress elsewhere to end; nobody else changes anything until ours ends."""
-        await self._connection.execute(sa.select(tables.registry_version.c.version).with_for_update())
+        await self.connection.execute(sa.select(tables.registry_version.c.version).with_for_update())
 
     async def add_member(self, member: Member, *, replace: bool = False) -> Change | None:
         """Register a member.
@@ -48,24 +53,24 @@ class Changes:
             ConflictError: It is registered with other content.
         """
         rules.check_member(member)
-        return await self._put(tables.members, rows.member_row(member), "member", member.id, replace)
+        return await self.put(tables.members, rows.member_row(member), "member", member.id, replace)
 
     async def add_subsystem(self, subsystem: Subsystem, *, replace: bool = False) -> Change | None:
         """Register a subsystem of a registered member; its state is changed by `set_subsystem_state` only."""
         rules.check_subsystem(subsystem)
         row = rows.subsystem_row(subsystem)
-        await self._must_exist(tables.members, row["member"], "member")
-        before = await self._find(tables.subsystems, id=subsystem.id)
+        await self.must_exist(tables.members, row["member"], "member")
+        before = await self.find(tables.subsystems, id=subsystem.id)
         if before is not None:
             row["state"] = before["state"]
-        return await self._put(tables.subsystems, row, "subsystem", subsystem.id, replace)
+        return await self.put(tables.subsystems, row, "subsystem", subsystem.id, replace)
 
     async def set_subsystem_state(self, identifier: SubsystemId, *, active: bool) -> Change | None:
         """Suspend a subsystem, or let it act again."""
-        before = await self._must_exist(tables.subsystems, identifier, "subsystem")
+        before = await self.must_exist(tables.subsystems, identifier, "subsystem")
         row = {**before, "state": "active" if active else "suspended"}
         action = "subsystem.activate" if active else "subsystem.suspend"
-        return await self._put(tables.subsystems, row, action, identifier, replace=True)
+        return await self.put(tables.subsystems, row, action, identifier, replace=True)
 
     async def add_service(self, service: Service, *, replace: bool = False) -> Change | None:
         """Register a service of a registered subsystem; its state is changed by `set_service_state` only.
@@ -74,9 +79,9 @@ class Changes:
         """
         rules.check_service_id(service.id)
         rules.check_service(service)
-        await self._must_exist(tables.subsystems, service.owner, "subsystem")
+        await self.must_exist(tables.subsystems, service.owner, "subsystem")
         row = rows.service_row(service)
-        before = await self._find(tables.services, id=service.id)
+        before = await self.find(tables.services, id=service.id)
         if before is not None:
             row |= {"state": before["state"], "notice": before["notice"]}
         known = await self._operations(service.id)
@@ -90,8 +95,8 @@ class Changes:
             if not replace:
                 raise _conflict("service", service.id)
             before = {**before, "operations": before_operations}
-        change = await self._record("service", service.id, before, {**row, "operations": after_operations})
-        await self._write(tables.services, row, change.version, exists=before is not None)
+        change = await self.record("service", service.id, before, {**row, "operations": after_operations})
+        await self.write(tables.services, row, change.version, exists=before is not None)
         for key, operation in {**active, **declared}.items():
             if key in declared and active.get(key) == operation:
                 continue
@@ -102,16 +107,16 @@ class Changes:
                 "safe": operation.safe,
                 "state": "active" if key in declared else "withdrawn",
             }
-            await self._write(tables.operations, values, change.version, exists=key in known)
+            await self.write(tables.operations, values, change.version, exists=key in known)
         return change
 
     async def set_service_state(self, identifier: ServiceId, *, is_open: bool, notice: str = "") -> Change | None:
         """Close a service with a notice for its callers, or open it again."""
         rules.check_text("notice", notice, empty=is_open)
-        before = await self._must_exist(tables.services, identifier, "service")
+        before = await self.must_exist(tables.services, identifier, "service")
         row = {**before, "state": "open" if is_open else "disabled", "notice": "" if is_open else notice}
         action = "service.enable" if is_open else "service.disable"
-        return await self._put(tables.services, row, action, identifier, replace=True)
+        return await self.put(tables.services, row, action, identifier, replace=True)
 
     async def add_grant(self, grant: Grant) -> Change | None:
         """Register a grant; one without an identifier gets `g` and the version, which is the change's `target`.
@@ -120,10 +125,14 @@ class Changes:
             ConflictError: The identifier is registered with other terms, or was revoked: it does not come back to life.
         """
         rules.check_grant(grant)
-        await self._must_exist(tables.subsystems, grant.client, "subsystem")
-        await self._must_exist(tables.services, grant.service, "service")
+        if grant.group:
+            await self.must_exist(tables.groups, grant.group, "group")
+        else:
+            await self.must_exist(tables.subsystems, grant.client, "subsystem")
+        if grant.service:
+            await self.must_exist(tables.services, grant.service, "service")
         row = rows.grant_row(with_fields(grant, active=True, revoked_at=None, revocation_reason=""))
-        before = await self._find(tables.grants, id=grant.id) if grant.id else None
+        before = await self.find(tables.grants, id=grant.id) if grant.id else None
         if before == row:
             return None
         if before is not None:
@@ -131,10 +140,10 @@ class Changes:
                 problem=f"Grant {grant.id} is registered with other terms, or revoked: give the new one another id.",
                 problem_zh=f"授权 {grant.id} 已登记且内容不同，或已撤销；请使用新的编号。",
             )
-        version = await self._next_version()
+        version = await self.next_version()
         row["id"] = grant.id or f"g{version}"
-        change = await self._record("grant", row["id"], None, row, version=version)
-        await self._write(tables.grants, row, version, exists=False)
+        change = await self.record("grant", row["id"], None, row, version=version)
+        await self.write(tables.grants, row, version, exists=False)
         return change
 
     async def find_grant(self, grant_id: str) -> Grant | None:
@@ -144,11 +153,11 @@ class Changes:
 
     async def revoke(self, grant_id: str) -> Change | None:
         """End a grant now; a revoked one stays as it is."""
-        before = await self._must_exist(tables.grants, grant_id, "grant")
+        before = await self.must_exist(tables.grants, grant_id, "grant")
         if before["state"] == "revoked":
             return None
-        row = {**before, "state": "revoked", "revoked_at": self._now, "revocation_reason": self._why}
-        return await self._put(tables.grants, row, "grant.revoke", grant_id, replace=True)
+        row = {**before, "state": "revoked", "revoked_at": self.now, "revocation_reason": self.why}
+        return await self.put(tables.grants, row, "grant.revoke", grant_id, replace=True)
 
     async def register_certificate(
         self, subsystem: SubsystemId, certificate: bytes, *, use: CertificateUse = "adapter"
@@ -160,80 +169,91 @@ class Changes:
         Raises:
             ConflictError: It is registered for another subsystem or use, or was revoked.
         """
-        record = read_certificate(certificate, subsystem, use=use, now=self._now)
-        await self._must_exist(tables.subsystems, subsystem, "subsystem")
+        record = read_certificate(certificate, subsystem, use=use, now=self.now)
+        await self.must_exist(tables.subsystems, subsystem, "subsystem")
         row = rows.certificate_row(record)
-        return await self._put(tables.certificates, row, "certificate", record.fingerprint, replace=False)
+        return await self.put(tables.certificates, row, "certificate", record.fingerprint, replace=False)
 
     async def revoke_certificate(self, fingerprint: str) -> Change | None:
         """A certificate no longer speaks for its subsystem; this does not come back."""
-        before = await self._must_exist(tables.certificates, fingerprint, "certificate")
+        before = await self.must_exist(tables.certificates, fingerprint, "certificate")
         row = {**before, "state": "revoked"}
-        return await self._put(tables.certificates, row, "certificate.revoke", fingerprint, replace=True)
+        return await self.put(tables.certificates, row, "certificate.revoke", fingerprint, replace=True)
 
-    async def _put(
-        self, table: sa.Table, row: dict[str, Any], action: str, target: str, replace: bool
-    ) -> Change | None:
-        before = await self._find(table, **{column.name: row[column.name] for column in table.primary_key})
+    async def put(self, table: sa.Table, row: dict[str, Any], action: str, target: str, replace: bool) -> Change | None:
+        """Make `row` the content of a record; None if it is so already.
+
+        Args:
+            action: Such as `group` (then `.add` or `.replace` follows) or `group.close`.
+            target: The record's identifier.
+
+        Raises:
+            ConflictError: It is registered with other content, and `replace` was not said.
+        """
+        before = await self.find(table, **{column.name: row[column.name] for column in table.primary_key})
         if before == row:
             return None
         if before is not None and not replace:
             raise _conflict(action, target)
-        change = await self._record(action, target, before, row)
-        await self._write(table, row, change.version, exists=before is not None)
+        change = await self.record(action, target, before, row)
+        await self.write(table, row, change.version, exists=before is not None)
         return change
 
-    async def _record(
+    async def record(
         self, action: str, target: str, before: Mapping[str, Any] | None, after: Mapping[str, Any], version: int = 0
     ) -> Change:
         """Note a change under the next version (or the one taken already)."""
         if "." not in action:
             action += ".add" if before is None else ".replace"
         change = Change(
-            version=version or await self._next_version(),
-            at=self._now,
-            by=self._by,
-            why=self._why,
+            version=version or await self.next_version(),
+            at=self.now,
+            by=self.by,
+            why=self.why,
             action=action,
             target=target,
             before=None if before is None else _plain(before),
             after=_plain(after),
+            certificate=self.certificate,
         )
         values = {name: getattr(change, name) for name in Change.__dataclass_fields__}
-        await self._connection.execute(sa.insert(tables.registry_changes).values(values))
+        await self.connection.execute(sa.insert(tables.registry_changes).values(values))
         return change
 
-    async def _next_version(self) -> int:
+    async def next_version(self) -> int:
+        """Take the next version of the registry."""
         table = tables.registry_version
         statement = sa.update(table).values(version=table.c.version + 1).returning(table.c.version)
-        return int((await self._connection.execute(statement)).scalar_one())
+        return int((await self.connection.execute(statement)).scalar_one())
 
-    async def _write(self, table: sa.Table, row: Mapping[str, Any], version: int, *, exists: bool) -> None:
+    async def write(self, table: sa.Table, row: Mapping[str, Any], version: int, *, exists: bool) -> None:
+        """Write a row that `record` noted under `version`."""
         values = {**row, "version": version}
         if not exists:
-            await self._connection.execute(sa.insert(table).values(values))
+            await self.connection.execute(sa.insert(table).values(values))
             return
         key = [column == values[column.name] for column in table.primary_key]
-        await self._connection.execute(sa.update(table).where(*key).values(values))
+        await self.connection.execute(sa.update(table).where(*key).values(values))
 
     async def _row(self, table: sa.Table, key: Mapping[str, Any]) -> rows.Row | None:
         query = sa.select(table).where(*(table.c[name] == value for name, value in key.items()))
-        return (await self._connection.execute(query)).mappings().one_or_none()
+        return (await self.connection.execute(query)).mappings().one_or_none()
 
-    async def _find(self, table: sa.Table, **key: str) -> dict[str, Any] | None:
+    async def find(self, table: sa.Table, **key: str) -> dict[str, Any] | None:
         """The row's content, without its version."""
         row = await self._row(table, key)
         return None if row is None else {name: value for name, value in row.items() if name != "version"}
 
-    async def _must_exist(self, table: sa.Table, identifier: str, what: str) -> dict[str, Any]:
-        found = await self._find(table, **{next(iter(table.primary_key)).name: identifier})
+    async def must_exist(self, table: sa.Table, identifier: str, what: str) -> dict[str, Any]:
+        """The row's content, without its version; raises NotFoundError."""
+        found = await self.find(table, **{next(iter(table.primary_key)).name: identifier})
         if found is None:
             raise NotFoundError(what=f"{what} {identifier[:400]}")
         return found
 
     async def _operations(self, service: ServiceId) -> dict[tuple[str, str], tuple[Operation, str]]:
         query = sa.select(tables.operations).where(tables.operations.c.service == service)
-        found = (await self._connection.execute(query)).mappings()
+        found = (await self.connection.execute(query)).mappings()
         return {(row["method"], row["path"]): (rows.operation_of_row(row).operation, row["state"]) for row in found}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from exchange import MemberId, ServiceId, SubsystemId, owner_of, service_nats_subject
 
+Level = Literal["", "national", "province", "city", "county", "township"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 Role = Literal["operator", "owner", "integrator", "auditor"]
+_NO_CLIENT, _NO_SERVICE = SubsystemId(""), ServiceId("")
 ROLES: tuple[Role, ...] = get_args(Role)
 CertificateUse = Literal["adapter", "gateway", "client"]
 CERTIFICATE_USES: tuple[CertificateUse, ...] = get_args(CertificateUse)
@@ -30,6 +34,17 @@ class Member:
     name_en: str = ""
     check_exception: str = ""
     """Why a member code that fails its check characters is accepted all the same; empty for one that passes."""
+    level: Level = ""
+    """Level of administration; empty when not stated."""
+    division: str = ""
+    """GB/T 2260 code of where it acts, six digits; empty: the one in its member code."""
+
+    @property
+    def division_code(self) -> str:
+        """Six digits of GB/T 2260, or empty when neither stated nor in the member code (GB 32100, positions 3 to 8)."""
+        code = self.id.rpartition("/")[2]
+        inner = code[2:8] if len(code) == 18 else ""
+        return self.division or (inner if inner.isdecimal() and inner.isascii() else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +57,42 @@ class Subsystem:
     roles: tuple[Role, ...] = ()
     active: bool = True
     """A subsystem that is not active may ask for nothing, and its services are closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleGrant:
+    """That a subsystem holds a role for a time: valid_from <= now < valid_to, beside the roles it was registered with."""
+
+    id: str
+    """Empty in one not registered yet: the registry chooses one."""
+    subsystem: SubsystemId
+    role: Role
+    valid_from: datetime
+    valid_to: datetime
+    reason: str
+    decided_by: str
+    active: bool = True
+    revoked_at: datetime | None = None
+    revocation_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Subsystems that a grant may name together: those listed, and those that fit level, division and code.
+
+    A division covers what lies in it: 450000 all of 45xxxx, 450100 all of 4501xx. Level, division and code narrow each
+    other; a group with none of the three holds those listed and nobody else.
+    """
+
+    id: str
+    name: str
+    name_en: str = ""
+    members: tuple[SubsystemId, ...] = ()
+    level: Level = ""
+    division: str = ""
+    subsystem_code: str = ""
+    """The last part of the subsystems' identifiers, such as `civil`."""
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +123,8 @@ class Service:
     open: bool = True
     notice: str = ""
     """What callers are told while the service is closed."""
+    listed: bool = True
+    """A service that is not listed does not exist for those without a grant."""
     owner: SubsystemId = field(init=False)
     nats_subject: str = field(init=False)
 
@@ -81,13 +134,37 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where a resource of the catalogue is to be had: operations of a service, by method and path pattern."""
+
+    service: ServiceId
+    method: str = "*"
+    path: str = "**"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceEntry:
+    """What decisions need to know of a resource of the catalogue."""
+
+    code: str
+    accesses: tuple[Access, ...]
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """That a subsystem may call operations of a service, for purposes, for a time: valid_from <= now < valid_to."""
+    """That a subsystem, or a group of them, may call operations of a service, or a resource wherever it is to be had.
+
+    For purposes and for a time: valid_from <= now < valid_to. Exactly one of `client` and `group` is named, and exactly
+    one of `service` and `resource`; the others are empty.
+    """
 
     id: str
     """Empty in a grant not registered yet: the registry chooses one."""
-    client: SubsystemId
-    service: ServiceId
+    client: SubsystemId = _NO_CLIENT
+    group: str = ""
+    service: ServiceId = _NO_SERVICE
+    resource: str = ""
     purposes: tuple[str, ...]
     valid_from: datetime
     valid_to: datetime
@@ -97,11 +174,28 @@ class Grant:
     path: str = "**"
     signed_requests: bool = False
     """Whether the caller's own key must sign each request."""
+    items: tuple[str, ...] = ()
+    """Item paths that answers may hold (`exchange.release`); empty: all."""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """Item path -> name of the mask its values leave under."""
+    quota_per_second: int = 0
+    """Calls in any stretch of one second; 0: no limit."""
+    quota_per_day: int = 0
+    """Calls in a day of China's; 0: no limit."""
+    case_pattern: str = ""
+    """What X-Road-Issue must match: `*` at least one character, `?` one, `#` one digit; empty: no case need be named."""
+    application: str = ""
+    """The application it was decided on; empty when an operator or owner gave it by themselves."""
     active: bool = True
     revoked_at: datetime | None = None
     revocation_reason: str = ""
     version: int = 0
     """Version of the registry that last changed this grant; records of exchanges name it."""
+    release: tuple[str, ...] = field(init=False)
+    """What answers may hold, as it stands in the signed statement (`exchange.release`); empty: whatever there is."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "release", _release(self.items, self.masks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +221,8 @@ class Change:
     target: str
     before: dict[str, Any] | None
     after: dict[str, Any]
+    certificate: str = ""
+    """SHA-256 fingerprint of the certificate whose holder made it, hex; empty for a change made at the machine itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,3 +245,13 @@ class Rows:
     operations: tuple[OperationEntry, ...] = ()
     grants: tuple[Grant, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    groups: tuple[Group, ...] = ()
+    role_grants: tuple[RoleGrant, ...] = ()
+    resources: tuple[ResourceEntry, ...] = ()
+
+
+def _release(items: tuple[str, ...], masks: Mapping[str, str]) -> tuple[str, ...]:
+    if not items and not masks:
+        return ()
+    named = set(items or ("*",)) | masks.keys()
+    return tuple(sorted(f"{path}={masks[path]}" if path in masks else path for path in named))

@@ -62,10 +62,10 @@ class Registry:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def change(self, *, by: str, why: str) -> AsyncIterator[Changes]:
+    async def change(self, *, by: str, why: str, certificate: str = "") -> AsyncIterator[Changes]:
         """Several changes in one transaction: all of them or none."""
         async with writing(self._engine) as connection:
-            changes = Changes(connection, now=self._clock(), by=by, why=why)
+            changes = Changes(connection, now=self._clock(), by=by, why=why, certificate=certificate)
             await changes.lock()
             yield changes
 

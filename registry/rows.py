@@ -8,15 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange import member_of
+from exchange import ServiceId, SubsystemId, member_of
 from registry import tables
 from registry.records import (
     Certificate,
     Change,
     Grant,
+    Group,
     Member,
     Operation,
     OperationEntry,
+    RoleGrant,
     Rows,
     Service,
     Subsystem,
@@ -32,11 +34,20 @@ def member_row(member: Member) -> dict[str, Any]:
         "name": member.name,
         "name_en": member.name_en,
         "check_exception": member.check_exception,
+        "level": member.level,
+        "division": member.division,
     }
 
 
 def member_of_row(row: Row) -> Member:
-    return Member(id=row["id"], name=row["name"], name_en=row["name_en"], check_exception=row["check_exception"])
+    return Member(
+        id=row["id"],
+        name=row["name"],
+        name_en=row["name_en"],
+        check_exception=row["check_exception"],
+        level=row["level"],
+        division=row["division"],
+    )
 
 
 def subsystem_row(subsystem: Subsystem) -> dict[str, Any]:
@@ -71,6 +82,7 @@ def service_row(service: Service) -> dict[str, Any]:
         "max_answer_bytes": service.max_answer_bytes,
         "state": "open" if service.open else "disabled",
         "notice": service.notice,
+        "listed": service.listed,
     }
 
 
@@ -84,6 +96,7 @@ def service_of_row(row: Row) -> Service:
         max_answer_bytes=row["max_answer_bytes"],
         open=row["state"] == "open",
         notice=row["notice"],
+        listed=row["listed"],
     )
 
 
@@ -92,15 +105,79 @@ def operation_of_row(row: Row) -> OperationEntry:
     return OperationEntry(service=row["service"], operation=operation, active=row["state"] == "active")
 
 
+def role_grant_row(grant: RoleGrant) -> dict[str, Any]:
+    return {
+        "id": grant.id,
+        "subsystem": grant.subsystem,
+        "role": grant.role,
+        "valid_from": grant.valid_from,
+        "valid_to": grant.valid_to,
+        "reason": grant.reason,
+        "decided_by": grant.decided_by,
+        "state": "active" if grant.active else "revoked",
+        "revoked_at": grant.revoked_at,
+        "revocation_reason": grant.revocation_reason,
+    }
+
+
+def role_grant_of_row(row: Row) -> RoleGrant:
+    return RoleGrant(
+        id=row["id"],
+        subsystem=row["subsystem"],
+        role=row["role"],
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+        reason=row["reason"],
+        decided_by=row["decided_by"],
+        active=row["state"] == "active",
+        revoked_at=row["revoked_at"],
+        revocation_reason=row["revocation_reason"],
+    )
+
+
+def group_row(group: Group) -> dict[str, Any]:
+    return {
+        "id": group.id,
+        "name": group.name,
+        "name_en": group.name_en,
+        "members": sorted(set(group.members)),
+        "level": group.level,
+        "division": group.division,
+        "subsystem_code": group.subsystem_code,
+        "state": "active" if group.active else "closed",
+    }
+
+
+def group_of_row(row: Row) -> Group:
+    return Group(
+        id=row["id"],
+        name=row["name"],
+        name_en=row["name_en"],
+        members=tuple(row["members"]),
+        level=row["level"],
+        division=row["division"],
+        subsystem_code=row["subsystem_code"],
+        active=row["state"] == "active",
+    )
+
+
 def grant_row(grant: Grant) -> dict[str, Any]:
     return {
         "id": grant.id,
-        "client": grant.client,
-        "service": grant.service,
+        "client": grant.client or None,
+        "client_group": grant.group or None,
+        "service": grant.service or None,
+        "resource": grant.resource,
         "method": grant.method,
         "path": grant.path,
         "purposes": sorted(set(grant.purposes)),
         "signed_requests": grant.signed_requests,
+        "items": sorted(set(grant.items)),
+        "masks": dict(sorted(grant.masks.items())),
+        "quota_per_second": grant.quota_per_second,
+        "quota_per_day": grant.quota_per_day,
+        "case_pattern": grant.case_pattern,
+        "application": grant.application,
         "valid_from": grant.valid_from,
         "valid_to": grant.valid_to,
         "reason": grant.reason,
@@ -114,12 +191,20 @@ def grant_row(grant: Grant) -> dict[str, Any]:
 def grant_of_row(row: Row) -> Grant:
     return Grant(
         id=row["id"],
-        client=row["client"],
-        service=row["service"],
+        client=row["client"] or SubsystemId(""),
+        group=row["client_group"] or "",
+        service=row["service"] or ServiceId(""),
+        resource=row["resource"],
         method=row["method"],
         path=row["path"],
         purposes=tuple(row["purposes"]),
         signed_requests=row["signed_requests"],
+        items=tuple(row["items"]),
+        masks=row["masks"],
+        quota_per_second=row["quota_per_second"],
+        quota_per_day=row["quota_per_day"],
+        case_pattern=row["case_pattern"],
+        application=row["application"],
         valid_from=row["valid_from"],
         valid_to=row["valid_to"],
         reason=row["reason"],
@@ -161,6 +246,7 @@ def change_of_row(row: Row) -> Change:
         target=row["target"],
         before=row["before"],
         after=row["after"],
+        certificate=row["certificate"],
     )
 
 
@@ -180,6 +266,8 @@ async def load_rows(connection: AsyncConnection, since: int) -> Rows:
         operations=tuple([operation_of_row(row) async for row in _changed(connection, tables.operations, since)]),
         grants=tuple([grant_of_row(row) async for row in _changed(connection, tables.grants, since)]),
         certificates=tuple([certificate_of_row(row) async for row in _changed(connection, tables.certificates, since)]),
+        groups=tuple([group_of_row(row) async for row in _changed(connection, tables.groups, since)]),
+        role_grants=tuple([role_grant_of_row(row) async for row in _changed(connection, tables.role_grants, since)]),
     )
 
 

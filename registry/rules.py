@@ -129,8 +129,14 @@ def check_service_id(text: str) -> None:
 
 
 def check_grant(grant: Grant) -> None:
-    _check_id("client", subsystem_id, grant.client)
-    _check_id("service", service_id, grant.service)
+    if bool(grant.client) == bool(grant.group):
+        raise unprocessable("client", "A grant names a client or a group.", "授权应指明调用方或分组之一。")
+    if bool(grant.service) == bool(grant.resource):
+        raise unprocessable("service", "A grant names a service or a resource.", "授权应指明服务或资源之一。")
+    if grant.client:
+        _check_id("client", subsystem_id, grant.client)
+    if grant.service:
+        _check_id("service", service_id, grant.service)
     if grant.id and (not _GRANT_ID.fullmatch(grant.id) or CHOSEN_GRANT_ID.fullmatch(grant.id)):
         raise unprocessable(
             "grant-id",

@@ -39,6 +39,7 @@ registry_changes = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("by", sa.Text, nullable=False),
+    sa.Column("certificate", sa.String(64), nullable=False, server_default=""),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("action", sa.String(40), nullable=False),
     sa.Column("target", sa.String(400), nullable=False, index=True),
@@ -53,6 +54,8 @@ members = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("name_en", sa.Text, nullable=False),
     sa.Column("check_exception", sa.Text, nullable=False),
+    sa.Column("level", sa.String(20), nullable=False, server_default=""),
+    sa.Column("division", sa.String(6), nullable=False, server_default=""),
     _version(),
 )
 
@@ -69,6 +72,39 @@ subsystems = sa.Table(
     sa.CheckConstraint("state IN ('active', 'suspended')", name="state"),
 )
 
+role_grants = sa.Table(
+    "role_grants",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("subsystem", sa.String(270), sa.ForeignKey(subsystems.c.id), nullable=False, index=True),
+    sa.Column("role", sa.String(20), nullable=False),
+    sa.Column("valid_from", UtcDateTime, nullable=False),
+    sa.Column("valid_to", UtcDateTime, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_by", sa.Text, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.Column("revocation_reason", sa.Text, nullable=False),
+    _version(),
+    sa.CheckConstraint("state IN ('active', 'revoked')", name="state"),
+    sa.CheckConstraint("valid_from < valid_to", name="validity"),
+)
+
+groups = sa.Table(
+    "subsystem_groups",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("name_en", sa.Text, nullable=False),
+    sa.Column("members", sa.JSON, nullable=False),
+    sa.Column("level", sa.String(20), nullable=False),
+    sa.Column("division", sa.String(6), nullable=False),
+    sa.Column("subsystem_code", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    _version(),
+    sa.CheckConstraint("state IN ('active', 'closed')", name="state"),
+)
+
 services = sa.Table(
     "services",
     metadata,
@@ -81,6 +117,7 @@ services = sa.Table(
     sa.Column("max_answer_bytes", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("notice", sa.Text, nullable=False),
+    sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.true()),
     _version(),
     sa.CheckConstraint("state IN ('open', 'disabled')", name="state"),
 )
@@ -101,12 +138,20 @@ grants = sa.Table(
     "grants",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("client", sa.String(270), sa.ForeignKey(subsystems.c.id), nullable=False, index=True),
-    sa.Column("service", sa.String(340), sa.ForeignKey(services.c.id), nullable=False, index=True),
+    sa.Column("client", sa.String(270), sa.ForeignKey(subsystems.c.id), index=True),
+    sa.Column("client_group", sa.String(64), sa.ForeignKey(groups.c.id), index=True),
+    sa.Column("service", sa.String(340), sa.ForeignKey(services.c.id), index=True),
+    sa.Column("resource", sa.String(128), nullable=False, server_default="", index=True),
     sa.Column("method", sa.String(20), nullable=False),
     sa.Column("path", sa.String(500), nullable=False),
     sa.Column("purposes", sa.JSON, nullable=False),
     sa.Column("signed_requests", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("items", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("masks", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("quota_per_second", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("quota_per_day", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("case_pattern", sa.String(200), nullable=False, server_default=""),
+    sa.Column("application", sa.String(64), nullable=False, server_default="", index=True),
     sa.Column("valid_from", UtcDateTime, nullable=False),
     sa.Column("valid_to", UtcDateTime, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
@@ -117,6 +162,8 @@ grants = sa.Table(
     _version(),
     sa.CheckConstraint("state IN ('active', 'revoked')", name="state"),
     sa.CheckConstraint("valid_from < valid_to", name="validity"),
+    sa.CheckConstraint("(client IS NULL) <> (client_group IS NULL)", name="subject"),
+    sa.CheckConstraint("(service IS NULL) <> (resource = '')", name="object"),
 )
 
 certificates = sa.Table(

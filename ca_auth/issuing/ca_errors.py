@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from exchange import Language, MeshError, TooManyRequestsError, UnavailableError, UnprocessableError
 
 
@@ -17,7 +19,7 @@ class EnrolmentRefusedError(MeshError):
         "zh": "请向 CA 运维人员申请新的注册码。",
     }
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str, **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str, **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh, **facts)
 
 
@@ -27,9 +29,9 @@ class EnrolmentRateError(TooManyRequestsError):
     rule_name = "enrolment-rate"
     detail = {"en": "{problem}", "zh": "{problem_zh}"}
     next = {"en": "Wait, then try again.", "zh": "请稍后重试。"}
-    retry_after = 60
+    retry_after: int | None = 60
 
-    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str, **facts: object) -> None:
+    def __init__(self, rule: str | None = None, *, problem: str, problem_zh: str, **facts: Any) -> None:
         super().__init__(rule, problem=problem, problem_zh=problem_zh, **facts)
 
 
