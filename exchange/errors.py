@@ -70,7 +70,7 @@ class MeshError(Exception):
         self.rule = rule or self.rule_name
         if pointer:
             self.pointer = pointer
-        self.facts: dict[str, object] = facts
+        self.facts: dict[str, Any] = facts
         super().__init__(self.detail_in("en"))
 
     def detail_in(self, language: Language) -> str:

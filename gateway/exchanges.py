@@ -7,8 +7,6 @@ It reads from top to bottom: who, may they, what, carry, release. Every attempt 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -29,22 +27,17 @@ from ca_auth import (
     Refusal,
     RequestSignature,
     carries_our_signature,
-    hash_of_subject,
     signature_missing,
     signature_of_person,
-    speaks_of_certificates,
     verify_request,
 )
 from exchange import (
     NOBODY,
-    NOT_FORWARDED,
     Broker,
     ClientMismatchError,
     Entropy,
     ExchangeLog,
-    Headers,
     HeadersTooLargeError,
-    InvalidClientError,
     InvalidRequestError,
     LogUnavailableError,
     MeshError,
@@ -60,16 +53,12 @@ from exchange import (
     UnauthenticatedError,
     check_query,
     evidence_digest,
-    from_wire,
-    header_block,
-    is_spelled_like_ours,
-    member_of,
     parse_path,
     request_digest,
-    subsystem_id,
     to_wire,
     uuid7,
 )
+from gateway.attempt import Attempt, request_hash, text_of, traceparent_of
 from gateway.problems import EXPIRES, render
 from registry import Decision, RegistryMirror
 
@@ -78,64 +67,16 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", "DELETE"})
-CHANNELS = frozenset({"", "hall", "web", "mobile", "kiosk", "hotline"})
 CLOSING = frozenset({401, 413})
 """After these the connection is closed: its certificate no longer counts, or its body was not read."""
 RECHECK_MS = 250
 """A body that took longer to arrive has its caller and grant looked at again."""
-MAX_NOTE = 255
-"""Longest value of a header that goes on the record, in characters."""
-
-NOTED = frozenset(
-    b"x-road-client x-road-id x-road-userid x-road-issue x-road-represented-party x-road-security-server datong-purpose "
-    b"datong-subject datong-channel content-length accept accept-language connection traceparent signature-input".split()
-)
-LISTS = frozenset((b"accept", b"accept-language", b"connection", b"signature-input"))
-"""Those of them that may come in several lines."""
 SET_BY_US = frozenset(
     b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt "
     b"datong-certificate-expires connection content-length transfer-encoding keep-alive server".split()
 )
 
 events = structlog.get_logger("datong.exchange")
-
-
-class Attempt:
-    """What is known of one attempt, growing as the request is read; a refusal is recorded with what there is."""
-
-    __slots__ = (
-        "asked_ms",
-        "case",
-        "certificate",
-        "channel",
-        "client",
-        "decision",
-        "entered",
-        "id",
-        "message_id",
-        "method",
-        "noted",
-        "principal",
-        "represented",
-        "service",
-        "started",
-        "subject",
-        "user",
-    )
-
-    def __init__(self, exchange_id: str, method: str, asked_ms: int, started: float) -> None:
-        self.id = exchange_id
-        self.method = method
-        self.asked_ms = asked_ms
-        self.started = started
-        self.noted: dict[bytes, bytes] = {}
-        self.principal: Principal | None = None
-        self.decision: Decision | None = None
-        self.entered = False
-        self.certificate = ""
-        self.client = SubsystemId("")
-        self.service = ServiceId("")
-        self.message_id = self.user = self.case = self.represented = self.channel = self.subject = ""
 
 
 class ExchangeFace:
@@ -247,7 +188,7 @@ class ExchangeFace:
 
     async def _query(self, attempt: Attempt, scope: Scope, receive: Receive) -> tuple[Query, bytes]:
         """Read the request; returns it ready to be carried, with X-Road's hash of it. Raises the refusal."""
-        forwarded = self._read_headers(attempt, scope["headers"])
+        forwarded = attempt.read_headers(scope["headers"])
         state = scope["state"]
         attempt.certificate = state["peer"] or ""
         now = attempt.asked_ms / 1000
@@ -257,7 +198,7 @@ class ExchangeFace:
             # The record names the certificate by fingerprint; a receipt must be able to show it years later.
             self._log.remember_certificate(principal.fingerprint, principal.der)
             self._remembered.add(principal.fingerprint)
-        self._read_notes(attempt)
+        attempt.read_notes(self._subject_key)
         if attempt.method not in METHODS:
             raise InvalidRequestError("method", problem="The method is not one of HTTP's.", problem_zh="不支持该方法。")
         attempt.service, segments, path = parse_path(scope["raw_path"])
@@ -266,7 +207,8 @@ class ExchangeFace:
         if query_string:
             check_query(query_string)
             target = b"%b?%b" % (path, query_string)
-        attempt.client = self._client(attempt, principal)
+        client = attempt.read_client(principal)
+        self._authenticator.check_pin(client, principal.fingerprint)
         decision = self._decide(attempt, segments, attempt.asked_ms)
         self._enter(attempt)
         body = await self._body(attempt, scope, receive, min(self._max_body, decision.service.max_request_bytes))
@@ -315,7 +257,7 @@ class ExchangeFace:
             signature=signature.evidence if signature else b"",
             certificate=principal.der if signature else b"",
         )
-        return query, _request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
+        return query, request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
 
     async def _signature(
         self, attempt: Attempt, decision: Decision, scope: Scope, body: bytes, principal: Principal, now: float
@@ -355,7 +297,7 @@ class ExchangeFace:
                 problem="The client is not a registered subsystem.",
                 problem_zh="X-Road-Client 不是已登记的子系统。",
             )
-        purpose = _text(attempt.noted, b"datong-purpose") or None
+        purpose = text_of(attempt.noted, b"datong-purpose") or None
         attempt.decision = None
         decision = snapshot.decide(attempt.client, attempt.service, attempt.method, segments, purpose, now_ms / 1000)
         attempt.decision = decision
@@ -377,68 +319,6 @@ class ExchangeFace:
         if attempt.entered:
             self._in_progress -= 1
             self._by_client[attempt.client] -= 1
-
-    def _read_headers(self, attempt: Attempt, headers: Headers) -> Headers:
-        """Note what the mesh reads; return what is forwarded, in order."""
-        noted = attempt.noted
-        forwarded: Headers = []
-        for pair in headers:
-            name = pair[0]
-            if name in NOTED:
-                if name not in noted:
-                    noted[name] = pair[1]
-                elif name in LISTS:
-                    noted[name] += b"," + pair[1]
-                else:
-                    # The last one counts, and only that one goes on: the department might read the first.
-                    noted[name] = pair[1]
-                    forwarded = [each for each in forwarded if each[0] != name]
-            elif (b"_" in name and is_spelled_like_ours(name)) or speaks_of_certificates(name):
-                continue
-            if name not in NOT_FORWARDED:
-                forwarded.append(pair)
-        if b"connection" in noted:
-            named = {name.strip().lower() for name in noted[b"connection"].split(b",")}
-            forwarded = [pair for pair in forwarded if pair[0] not in named or pair[0] in NOTED]
-        return forwarded
-
-    def _read_notes(self, attempt: Attempt) -> None:
-        noted = attempt.noted
-        attempt.message_id = _text(noted, b"x-road-id")
-        attempt.user = _text(noted, b"x-road-userid")
-        attempt.case = _text(noted, b"x-road-issue")
-        attempt.represented = _text(noted, b"x-road-represented-party")
-        attempt.channel = _text(noted, b"datong-channel")
-        if attempt.channel not in CHANNELS:
-            attempt.channel = ""
-            raise InvalidRequestError(
-                "channel",
-                problem="Datong-Channel must be hall, web, mobile, kiosk or hotline.",
-                problem_zh="Datong-Channel 只能是 hall、web、mobile、kiosk 或 hotline。",
-            )
-        subject = _text(noted, b"datong-subject")
-        if subject:
-            attempt.subject = hash_of_subject(self._subject_key, subject)
-
-    def _client(self, attempt: Attempt, principal: Principal) -> SubsystemId:
-        value = attempt.noted.get(b"x-road-client")
-        if value is None:
-            raise InvalidClientError(problem="X-Road-Client is missing.", problem_zh="缺少 X-Road-Client。")
-        try:
-            client = _subsystem(value)
-        except (ValueError, UnicodeError) as error:
-            raise InvalidClientError(
-                problem="X-Road-Client is not instance/class/member/subsystem.",
-                problem_zh="X-Road-Client 不是 实例/类别/成员代码/子系统 的形式。",
-            ) from error
-        attempt.client = client
-        if member_of(client) != principal.member or (principal.subsystem and client != principal.subsystem):
-            raise ClientMismatchError(
-                problem=f"The certificate speaks for {principal.subsystem or principal.member}, not for {client}.",
-                problem_zh=f"证书代表 {principal.subsystem or principal.member}，不能代表 {client}。",
-            )
-        self._authenticator.check_pin(client, principal.fingerprint)
-        return client
 
     async def _body(self, attempt: Attempt, scope: Scope, receive: Receive, limit: int) -> bytes:
         """The whole body; the edge sees to it that it arrives in time."""
@@ -513,7 +393,7 @@ class ExchangeFace:
             status=error.status,
             code=error.code,
             rule=error.rule,
-            traceparent=_traceparent(attempt.noted),
+            traceparent=traceparent_of(attempt.noted),
             cause=repr(error.__cause__) if error.__cause__ else None,
         )
         noted = attempt.noted
@@ -549,32 +429,8 @@ class HttpDate:
 
 
 @lru_cache(4096)
-def _subsystem(wire: bytes) -> SubsystemId:
-    return subsystem_id(from_wire(wire.decode("ascii")))
-
-
-@lru_cache(4096)
 def _wire(service: ServiceId) -> bytes:
     return to_wire(service).encode()
-
-
-def _text(noted: dict[bytes, bytes], name: bytes) -> str:
-    """A header that goes on the record, as text; raises InvalidRequestError if it is too long or not printable."""
-    value = noted.get(name)
-    if value is None:
-        return ""
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    if len(text) > MAX_NOTE or not text.isprintable():
-        shown = name.decode()
-        raise InvalidRequestError(
-            "header-value",
-            problem=f"{shown} must be printable and at most {MAX_NOTE} characters.",
-            problem_zh=f"{shown} 必须是可打印字符，且不超过 {MAX_NOTE} 个字符。",
-        )
-    return text
 
 
 def _cut_short(refusal: Refusal | None) -> MeshError:
@@ -598,17 +454,3 @@ def edge_error(rule: str, status: int) -> MeshError:
     if status in kinds:
         return kinds[status](rule)
     return InvalidRequestError(rule, problem="Not a valid HTTP request.", problem_zh="不是合法的 HTTP 请求。")
-
-
-def _traceparent(noted: dict[bytes, bytes]) -> str | None:
-    value = noted.get(b"traceparent")
-    return value.decode("latin-1")[:55] if value else None
-
-
-def _request_hash(method: str, raw_path: bytes, query: bytes, headers: Headers, body: bytes) -> bytes:
-    """X-Road-Request-Hash: base64 of SHA-512 over method, path and forwarded headers, and over the body if there is one."""
-    path = b"%b?%b" % (raw_path, query) if query else raw_path
-    head = hashlib.sha512(b"%b\r\n%b\r\n%b" % (method.encode(), path, header_block(headers))).digest()
-    if body:
-        head = hashlib.sha512(head + hashlib.sha512(body).digest()).digest()
-    return base64.b64encode(head)
