@@ -100,6 +100,11 @@ def citizen_number(birth: date, order: int) -> str:
     return first17 + citizen_check(first17)
 
 
+def phone_number(number: int) -> str:
+    """A telephone number of eleven digits for 0 <= number < 10^8. No mobile number begins with 100."""
+    return f"100{number:08d}"
+
+
 def given_name(index: int) -> str:
     """The three characters that tell synthetic names apart, 0 <= index < NAMES: place in the cycle, then a counter."""
     round_, place = divmod(index, 60)

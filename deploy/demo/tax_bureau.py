@@ -48,6 +48,8 @@ class EnterpriseBody(BaseModel):
     registered_on: str = Field(description="登记日期")
     division: str = Field(description="行政区划代码")
     address: str = Field(description="注册地址")
+    legal_representative_number: str = Field(description="法定代表人公民身份号码")
+    phone: str = Field(description="联系电话")
 
 
 class EnterpriseItem(BaseModel):

@@ -2,8 +2,9 @@
 
 Rules:
 1. The file is made at the first start, whole or not at all, and is the same for the same seed. Later starts keep it.
-2. Enterprises and arrears do not change while the bureau runs: they are read once and kept as the JSON to send.
-3. A certificate is on disk before its number is told to anyone, and numbers have no gaps and no repeats.
+2. A file of an earlier version of the demo is brought up to date, and keeps the certificates it holds.
+3. Enterprises and arrears do not change while the bureau runs: they are read once and kept as the JSON to send.
+4. A certificate is on disk before its number is told to anyone, and numbers have no gaps and no repeats.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ ENTERPRISES: Final = 2000
 PAGE_SIZE: Final = 20
 CERTIFICATE_DAYS: Final = 30
 BEIJING: Final = timezone(timedelta(hours=8), "CST")
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE enterprises (
     uscc TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, credit_level TEXT NOT NULL,
     taxpayer_type TEXT NOT NULL, industry TEXT NOT NULL, legal_representative TEXT NOT NULL,
-    registered_on TEXT NOT NULL, division TEXT NOT NULL, address TEXT NOT NULL
+    registered_on TEXT NOT NULL, division TEXT NOT NULL, address TEXT NOT NULL,
+    legal_representative_number TEXT NOT NULL, phone TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE arrears (
     uscc TEXT NOT NULL REFERENCES enterprises, tax TEXT NOT NULL, period TEXT NOT NULL, due_on TEXT NOT NULL,
@@ -62,6 +64,9 @@ class Enterprise:
     registered_on: str
     division: str
     address: str
+    legal_representative_number: str
+    """Citizen number (GB 11643)."""
+    phone: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,9 @@ class Certificate:
     purpose: str
     issued_at: str
     valid_until: str
+
+
+_PLACES = ", ".join("?" * len(Enterprise.__slots__))
 
 
 class UnknownEnterpriseError(Exception):
@@ -119,6 +127,11 @@ def enterprises(seed: str = SEED, count: int = ENTERPRISES) -> Iterator[tuple[En
                 registered_on=(date(2016, 1, 1) + timedelta(days=draw(seed, index, "registered", 3200))).isoformat(),
                 division=RESERVED_DIVISION,
                 address=f"示例市示例区{synthetic.given_name(index)}路{1 + draw(seed, index, 'house', 300)}号",
+                legal_representative_number=synthetic.citizen_number(
+                    date(1955, 1, 1) + timedelta(days=draw(seed, index, "born", 16_000)),
+                    draw(seed, index, "order", 1000),
+                ),
+                phone=synthetic.phone_number(draw(seed, index, "phone", 10**8)),
             ),
             arrears,
         )
@@ -147,7 +160,7 @@ def build(path: Path, seed: str = SEED, count: int = ENTERPRISES) -> None:
         connection.executescript(_SCHEMA)
         with connection:
             for enterprise, arrears in enterprises(seed, count):
-                connection.execute("INSERT INTO enterprises VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(enterprise))
+                connection.execute(f"INSERT INTO enterprises VALUES ({_PLACES})", astuple(enterprise))
                 connection.executemany(
                     "INSERT INTO arrears VALUES (?, ?, ?, ?, ?, ?)",
                     [(enterprise.uscc, *astuple(arrear)) for arrear in arrears],
@@ -171,12 +184,17 @@ class Register:
         # Threads take turns under `_turn`, so sqlite3 need not insist on one thread.
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._turn = Lock()
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
+        if self._version() == 1:
+            _add_representatives(self._connection)
+        if self._version() != _SCHEMA_VERSION:
             self._connection.close()
             raise RuntimeError(f"{path} was made by another version of the demo; remove it to have it made again")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._read()
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _read(self) -> None:
         arrears = defaultdict[str, list[Arrear]](list)
@@ -264,3 +282,17 @@ def _certificate(
         issued_at=issued_at,
         valid_until=valid_until,
     )
+
+
+def _add_representatives(connection: sqlite3.Connection) -> None:
+    """Version 1 to 2: the number of an enterprise's representative, and its telephone."""
+    count = connection.execute("SELECT count(*) FROM enterprises").fetchone()[0]
+    connection.execute("BEGIN IMMEDIATE")
+    for column in ("legal_representative_number", "phone"):
+        connection.execute(f"ALTER TABLE enterprises ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+    connection.executemany(
+        "UPDATE enterprises SET legal_representative_number = ?, phone = ? WHERE uscc = ?",
+        [(each.legal_representative_number, each.phone, each.uscc) for each, _ in enterprises(SEED, count)],
+    )
+    connection.execute("PRAGMA user_version = 2")
+    connection.execute("COMMIT")

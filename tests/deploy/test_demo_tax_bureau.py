@@ -292,3 +292,22 @@ def test_a_certificate_is_dated_in_beijing(tmp_path: Path) -> None:
         )
     assert certificate.number == "WS9970012027000001"
     assert (certificate.issued_at, certificate.valid_until) == ("2026-12-31T16:00:00.000Z", "2027-01-31")
+
+
+def test_a_register_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its certificates stay; what its enterprises lack is what a new register would have."""
+    new, old = Register(tmp_path / "new.sqlite"), tmp_path / "old.sqlite"
+    build(old)
+    connection = sqlite3.connect(old)
+    for column in ("legal_representative_number", "phone"):
+        connection.execute(f"ALTER TABLE enterprises DROP COLUMN {column}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    upgraded = Register(old)
+    assert upgraded.enterprise_json(ENTERPRISE_IN_GOOD_ORDER) == new.enterprise_json(ENTERPRISE_IN_GOOD_ORDER)
+    issued = upgraded.issue_certificate(ENTERPRISE_IN_GOOD_ORDER, applicant="甲", purpose="乙", now=datetime.now(UTC))
+    upgraded.close()
+    again = Register(old)
+    assert again.certificate(issued.number) == issued
+    again.close()
+    new.close()
