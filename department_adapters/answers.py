@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import UNSET
+
 from exchange import (
     ANSWER_CONTEXT,
     Answered,
@@ -19,6 +21,7 @@ from exchange import (
     QueryHead,
     QueryStatement,
     Rfc3339,
+    Told,
     content_digest,
     header_block,
     seal_all,
@@ -94,12 +97,22 @@ class AnswerDesk:
         self._time_text = Rfc3339()
 
     def statement(
-        self, statement: QueryStatement, head: QueryHead, status: int, headers: Headers, body: bytes, error: str
+        self,
+        statement: QueryStatement,
+        head: QueryHead,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        error: str,
+        *,
+        withheld: Told = UNSET,
+        masked: Told = UNSET,
     ) -> bytes:
         """The bytes of the statement on the answer to a question.
 
         Args:
             error: Empty, or the code of the mesh error that stands in place of the system's answer.
+            withheld, masked: What release terms did to the system's answer (`department_adapters.release`).
         """
         return statement_bytes(
             AnswerStatement(
@@ -110,8 +123,10 @@ class AnswerDesk:
                 error=error,
                 headers_digest=content_digest(head.salt, header_block(headers)),
                 id=statement.id,
+                masked=masked,
                 query_digest=hashlib.sha256(head.statement).hexdigest(),
                 status=status,
+                withheld=withheld,
             )
         )
 

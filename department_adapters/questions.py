@@ -1,9 +1,9 @@
 """Which questions count: whatever comes over the bus is tried here before anything is done for it.
 
 A question counts if a gateway that the department trusts sealed it, it is for the service it came to, its content is what
-was sealed, its time is not over, its exchange was not asked before, and, if its caller signed it or has to, that signature is
-right (`department_adapters.signed_questions`). What is remembered of earlier exchanges is lost
-when the process ends; the time in which a copy of a question would count is short.
+was sealed, its time is not over, its exchange was not asked before, the terms its answer is to be released under can be read, and,
+if its caller signed it or has to, that signature is right (`department_adapters.signed_questions`). What is remembered of
+earlier exchanges is lost when the process ends; the time in which a copy of a question would count is short.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from department_adapters.release import terms_of
 from department_adapters.signed_questions import SignatureDesk, UnsignedQuestionError
 from exchange import (
     QUERY_CONTEXT,
@@ -95,6 +96,11 @@ class QuestionDesk:
             raise RefusedQuestionError("the deadline is too far away")
         if statement.request_size > self._max_request:
             raise RefusedQuestionError(f"the body is larger than {self._max_request} bytes")
+        try:
+            terms_of(statement)
+        except ValueError as error:
+            # Terms of a later form, perhaps. To answer without them would be to release what the grant withholds.
+            raise RefusedQuestionError(f"release terms: {error}") from error
         minute = deadline // _MINUTE
         asked = self._asked.get(minute)
         if asked is not None and statement.id in asked:

@@ -5,8 +5,9 @@ Rules:
 2. Before an unsafe operation touches the department's system, the ledger holds it durably; before an answer is released,
    the ledger holds that it was.
 3. Many questions run at once up to a limit; some wait; more are told to come back. Work past its deadline is dropped.
-4. What goes wrong inside is logged here under the exchange id; the gateway is told only which kind of failure it was.
-5. One reply per message: that is all the bus lets an adapter send. Parts of large bodies are asked of it one by one.
+4. Where a grant releases only some items, the rest leaves neither the department nor a trace (`department_adapters.release`).
+5. What goes wrong inside is logged here under the exchange id; the gateway is told only which kind of failure it was.
+6. One reply per message: that is all the bus lets an adapter send. Parts of large bodies are asked of it one by one.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from typing import Any
 
 import structlog
 from cryptography import x509
+from msgspec import UNSET
 from nats.micro.service import ServiceConfig
 
 from department_adapters.answers import AnswerDesk, Ledger, Release, passed_on
 from department_adapters.discovery import Discovery, ServedEndpoint, ServiceCounts
 from department_adapters.parts import PartStore, Upload, part_count
 from department_adapters.questions import QuestionDesk, RefusedQuestionError
+from department_adapters.release import ReleasedAnswer, asking_for_all, terms_of, within
 from department_adapters.signed_questions import SignatureDesk
 from department_adapters.source import Source, SourceAnswer, SourceRequest, ask
 from exchange import (
@@ -43,6 +46,7 @@ from exchange import (
     QueryHead,
     QueryStatement,
     QuestionRefusedError,
+    ReleaseError,
     ServiceId,
     ServingBus,
     Subscription,
@@ -249,7 +253,7 @@ class Runner:
         except RefusedQuestionError as refusal:
             self._refuse(question, refusal)
             return
-        answer: SourceAnswer | None = None
+        answer: ReleasedAnswer | None = None
         error: MeshError | None = None
         counts.in_progress += 1
         self._in_progress += 1
@@ -274,7 +278,7 @@ class Runner:
         sealed = desk.statement(question.statement, question.head, error.status, [], b"", error.code)
         self._reply(question.reply_to, pack(AnswerHead(sealed, desk.seal(sealed), [])))
 
-    async def _perform(self, question: _Question, body: bytes) -> SourceAnswer:
+    async def _perform(self, question: _Question, body: bytes) -> ReleasedAnswer:
         """Wait for a turn, note what is unsafe, ask the source; raises MeshError and nothing else."""
         if self._in_progress > self._limit:
             raise OverloadedError
@@ -284,16 +288,23 @@ class Runner:
             if not statement.safe:
                 await self._ledger.intend(head.statement, head.seal)
             left = _left(question.deadline)
-            request = SourceRequest(
-                statement.id, statement.method, head.target, head.headers, body, left, statement.safe
-            )
+            terms = terms_of(statement)
+            headers = head.headers if terms is None else asking_for_all(head.headers, statement.safe)
+            request = SourceRequest(statement.id, statement.method, head.target, headers, body, left, statement.safe)
             try:
-                return self._passed_on(statement, await ask(self._sources[question.service], request))
+                answer = self._passed_on(await ask(self._sources[question.service], request))
+                if terms is not None:
+                    answer = await within(terms, answer)
+                self._check_room(statement, answer)
+                return answer
             except MeshError:
                 raise
             except Exception as fault:
-                # A fault in a source is the department's own business: it is logged here, and its text goes no further.
-                events.exception("adapter.fault", exchange=statement.id, error=repr(fault))
+                if isinstance(fault, ReleaseError):
+                    events.error("adapter.not_within_terms", exchange=statement.id, reason=str(fault))
+                else:
+                    # A fault in a source is the department's own business: it is logged here, and its text goes no further.
+                    events.exception("adapter.fault", exchange=statement.id, error=repr(fault))
                 if statement.safe:
                     raise BackendError from fault
                 raise AnswerTimeoutError(seconds=f"{left:g}") from fault  # that is: whether it acted is unknown
@@ -311,24 +322,28 @@ class Runner:
         except TimeoutError as error:
             raise AnswerTimeoutError(seconds=f"{left:g}") from error
 
-    def _passed_on(self, statement: QueryStatement, answer: SourceAnswer) -> SourceAnswer:
+    def _passed_on(self, answer: SourceAnswer) -> ReleasedAnswer:
         """What of a source's answer leaves the department; raises MeshError or ValueError if it cannot."""
-        size = len(answer.body)
-        if size > self._max_answer:
+        if len(answer.body) > self._max_answer:
             raise PayloadTooLargeError(limit=self._max_answer)
         if not 200 <= answer.status <= 599:
             raise ValueError(f"the source answered with status {answer.status}")
+        return ReleasedAnswer(answer.status, passed_on(answer.headers), answer.body)
+
+    def _check_room(self, statement: QueryStatement, answer: ReleasedAnswer) -> None:
+        size = len(answer.body)
         if statement.safe and size > INLINE_BODY and not self._parts.has_room(size):
             raise OverloadedError
-        return SourceAnswer(answer.status, passed_on(answer.headers), answer.body)
 
-    def _release(self, question: _Question, answer: SourceAnswer | None, error: MeshError | None) -> None:
+    def _release(self, question: _Question, answer: ReleasedAnswer | None, error: MeshError | None) -> None:
         """Seal, put on the ledger, and only then hand out."""
         headers, body = (answer.headers, answer.body) if answer else ([], b"")
         status = answer.status if answer else error.status if error else 0
+        withheld, masked = (answer.withheld, answer.masked) if answer else (UNSET, UNSET)
         statement, head = question.statement, question.head
         desk = self._answers  # one for all of this: the statement names the certificate that seals it
-        sealed = desk.statement(statement, head, status, headers, body, error.code if error else "")
+        code = error.code if error else ""
+        sealed = desk.statement(statement, head, status, headers, body, code, withheld=withheld, masked=masked)
 
         def let_go(seal: bytes | None) -> None:
             if seal is not None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "audit": "gateway.cli.audit:app",
     "member": "gateway.cli.members:app",
     "service": "gateway.cli.services:app",
+    "application": "gateway.cli.applications:app",
     "grant": "gateway.cli.grants:app",
     "adapter": "deploy.adapter:app",
     "ca": "gateway.cli.ca:app",

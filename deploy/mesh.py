@@ -172,7 +172,7 @@ async def _exchanges_on_record(place: Place) -> int:
         return 0  # the first start ended before the gateway made it
     engine = create_engine(place.log_database)
     try:
-        return (await LogReader(engine).size())[0]
+        return (await LogReader(engine).counts())[0]
     finally:
         await engine.dispose()
 

@@ -3,6 +3,8 @@ from exchange.certificate_path import CertificateError
 from exchange.certificate_path import check_path as check_certificate_path
 from exchange.certificate_path import holds_code_of as certificate_holds_code_of
 from exchange.certificate_path import names as certificate_names
+from exchange.change_checks import differences as change_differences
+from exchange.change_record import CHANGE, ChangeRecord, is_change, read_change
 from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
 from exchange.database import (
     UtcDateTime,
@@ -14,6 +16,7 @@ from exchange.database import (
     upgrade,
     writing,
 )
+from exchange.database_writers import DatabaseFailedError, PostgresqlWriter, SqliteWriter, open_writer
 from exchange.digest_fields import check_content_digest, content_digest_field
 from exchange.doorway import open_doorway
 from exchange.envelope import (
@@ -49,6 +52,7 @@ from exchange.errors import (
     LogUnavailableError,
     MeshError,
     NotFoundError,
+    NotRegisteredError,
     OverloadedError,
     PayloadTooLargeError,
     QuestionRefusedError,
@@ -64,6 +68,7 @@ from exchange.errors import (
     UnprocessableError,
 )
 from exchange.events import configure_events
+from exchange.group_commit import GroupCommit
 from exchange.identifiers import (
     MemberId,
     ServiceId,
@@ -92,7 +97,8 @@ from exchange.identity import (
 from exchange.ledger import Answered, Ledger, LedgerError, LedgerLine, read_ledger
 from exchange.log import ExchangeLog
 from exchange.log_check import DamagedLogError, LogSummary, check_log
-from exchange.log_reader import EntryFilter, LogReader, Page, StoredEntry
+from exchange.log_reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, StoredEntry
+from exchange.masks import MASKS, Mask
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
 from exchange.nats_link import Subscription
 from exchange.paths import check_query, parse_path
@@ -100,6 +106,11 @@ from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_recei
 from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import NOBODY, CallerFacts, Record, read_record, record_bytes
 from exchange.recorded_signatures import SignedRequest, check_evidence, evidence_bytes, evidence_digest
+from exchange.release import NOT_WITH_TERMS, Released, ReleaseError, Told, told_headers
+from exchange.release import apply as apply_terms
+from exchange.release import apply_aside as apply_terms_aside
+from exchange.release import check as check_release
+from exchange.release_terms import Terms, item_keys, item_path, read_terms, release_terms
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.settings import Settings
 from exchange.signature_algorithms import ALGORITHMS as SIGNATURE_ALGORITHMS
@@ -125,6 +136,7 @@ from exchange.signed_questions import (
     needs_covering,
 )
 from exchange.store import CorruptLogError
+from exchange.toml_files import TomlSource, read_toml
 from exchange.toml_lines import Location, line_of, written
 from exchange.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
 from exchange.turns import Gathering
@@ -134,8 +146,12 @@ from exchange.uscc import fault_of as uscc_fault
 
 __all__ = [
     "ANSWER_CONTEXT",
+    "CHANGE",
+    "CLOCKS_APART_MS",
+    "MASKS",
     "NOBODY",
     "NOT_FORWARDED",
+    "NOT_WITH_TERMS",
     "QUERY_CONTEXT",
     "SIGNATURE_ALGORITHMS",
     "AccessDeniedError",
@@ -152,18 +168,21 @@ __all__ = [
     "BusUnavailableError",
     "CallerFacts",
     "CertificateError",
+    "ChangeRecord",
     "Check",
     "Checkpoint",
     "ClientMismatchError",
     "ConflictError",
     "CorruptLogError",
     "DamagedLogError",
+    "DatabaseFailedError",
     "Entropy",
     "EntryFilter",
     "EnvelopeError",
     "ExchangeLog",
     "Finding",
     "Gathering",
+    "GroupCommit",
     "Headers",
     "HeadersTooLargeError",
     "IdentityError",
@@ -178,10 +197,12 @@ __all__ = [
     "LogReader",
     "LogSummary",
     "LogUnavailableError",
+    "Mask",
     "MemberId",
     "MeshError",
     "NatsBus",
     "NotFoundError",
+    "NotRegisteredError",
     "NoteError",
     "NoteSigner",
     "NoteVerifier",
@@ -189,6 +210,7 @@ __all__ = [
     "Page",
     "PartHead",
     "PayloadTooLargeError",
+    "PostgresqlWriter",
     "PrivateKey",
     "PublicKey",
     "Query",
@@ -199,6 +221,8 @@ __all__ = [
     "ReconciliationCounts",
     "Record",
     "RegistryStaleError",
+    "ReleaseError",
+    "Released",
     "RequestParts",
     "RequestTimeoutError",
     "Rfc3339",
@@ -218,10 +242,14 @@ __all__ = [
     "SignedRequest",
     "SigningIdentity",
     "SigningKey",
+    "SqliteWriter",
     "StoredEntry",
     "Subscription",
     "SubsystemId",
+    "Terms",
     "TlogProof",
+    "Told",
+    "TomlSource",
     "TooManyRequestsError",
     "UnauthenticatedError",
     "UnavailableError",
@@ -233,17 +261,21 @@ __all__ = [
     "UtcDateTime",
     "VerifyingKey",
     "algorithm_of",
+    "apply_terms",
+    "apply_terms_aside",
     "build_receipt",
     "bus_tls",
     "certificate_holds_code_of",
     "certificate_names",
     "certificate_uri",
+    "change_differences",
     "check_certificate_path",
     "check_content_digest",
     "check_evidence",
     "check_forwarded",
     "check_log",
     "check_query",
+    "check_release",
     "check_statement",
     "compose_uscc",
     "configure_events",
@@ -260,7 +292,10 @@ __all__ = [
     "header_block",
     "inbox_prefix",
     "instance_nats_subjects",
+    "is_change",
     "is_spelled_like_ours",
+    "item_keys",
+    "item_path",
     "line_of",
     "load_identity",
     "load_sealing_keys",
@@ -269,18 +304,23 @@ __all__ = [
     "needs_covering",
     "open_checkpoint",
     "open_doorway",
+    "open_writer",
     "owner_of",
     "pack",
     "parse_path",
     "parse_rfc3339",
     "read_answer_statement",
+    "read_change",
     "read_ledger",
     "read_parameters",
     "read_query_statement",
     "read_record",
+    "read_terms",
+    "read_toml",
     "reading",
     "reconcile",
     "record_bytes",
+    "release_terms",
     "request_digest",
     "request_signature_base",
     "run_migrations",
@@ -294,6 +334,7 @@ __all__ = [
     "subject_token",
     "subsystem_id",
     "to_wire",
+    "told_headers",
     "unpack",
     "upgrade",
     "uscc_fault",

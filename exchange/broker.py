@@ -4,7 +4,8 @@ Rules:
 1. An operation that may change something leaves only after its intent is durable.
 2. Nothing is believed because it came over the bus: an answer counts only if a certificate registered for the owner's
    subsystem sealed it, for this exchange, for these request bytes; and where an adapter says that parts of a body are to
-   be sent or fetched, only addresses on the bus that belong to the owner are used.
+   be sent or fetched, only addresses on the bus that belong to the owner are used. Under release terms the body is
+   gone through again: an adapter that released more is not a way around a grant.
 3. Record, then release: the caller gets a byte of the answer only after the record of it is durable.
 4. Exactly one terminal record per attempt, whatever happens. The server does not cancel a request whose caller hangs up;
    an intent orphaned by a crash is settled by `ExchangeLog.recover`.
@@ -56,6 +57,8 @@ from exchange.errors import (
 from exchange.identifiers import SubsystemId, subject_token
 from exchange.moments import Rfc3339
 from exchange.record import NOBODY, CallerFacts, Outcome, Record, record_bytes, seal_text
+from exchange.release import ReleaseError, check_answer
+from exchange.release_terms import read_terms
 from exchange.seal import QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.transport import Bus, BusLostError, NoRespondersError
 from exchange.turns import Gathering
@@ -215,6 +218,8 @@ class Broker:
             evidence = self._check(query, sealed, head, body)
             if evidence.said.error:
                 raise _error_from_adapter(evidence.said, query)
+            if statement.release is not UNSET:
+                await _check_release(statement.release, evidence.said, head.headers, body)
         except MeshError as error:
             await self._record(carriage, evidence, error, intended)
             raise
@@ -467,6 +472,20 @@ def _check_form(status: int, headers: Headers, block: bytes, body: bytes) -> Non
     except EnvelopeError as error:
         raise BadAnswerError(
             "answer-form", problem="The answer is not a form of HTTP answer.", problem_zh="应答不是合法的 HTTP 应答。"
+        ) from error
+
+
+async def _check_release(entries: tuple[str, ...], said: AnswerStatement, headers: Headers, body: bytes) -> None:
+    """Return if an answer keeps to the terms it was to be released under; raises BadAnswerError."""
+    try:
+        terms = read_terms(entries)
+        await check_answer(terms, said.status, headers, body, withheld=said.withheld, masked=said.masked)
+    except ReleaseError as error:
+        # The answer is the department's own, so it stands on the record: that is how it is shown what its adapter does.
+        raise BadAnswerError(
+            "release-terms",
+            problem="The answer holds more than the grant releases.",
+            problem_zh="应答超出授权允许释放的内容。",
         ) from error
 
 

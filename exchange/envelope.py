@@ -7,7 +7,8 @@ Two statements stand in the record exactly as they were signed:
 
 Rules:
 1. A statement's bytes are RFC 8785 JSON. The fields of the structs stand in alphabetical order and hold only strings,
-   booleans and integers below 2^53, so the plain encoder yields those bytes; a test compares them with an RFC 8785 implementation.
+   lists of strings, booleans and integers below 2^53, so the plain encoder yields those bytes; a test compares them with an
+   RFC 8785 implementation.
 2. Contents (target, headers, bodies) are never in a statement, only digests of them, and every digest is salted with 16
    random bytes of the exchange: whoever has the salt and the content can prove it, nobody can guess a short content from
    its digest. The salt is stored beside the record, not in it, so that erasing it unlinks the digests and breaks no proof.
@@ -65,6 +66,8 @@ class QueryStatement(msgspec.Struct, frozen=True, kw_only=True):
     path_template: str
     """The declared path of the operation, `/enterprises/{uscc}`: never the path itself, which may name a person."""
     purpose: str
+    release: tuple[str, ...] | UnsetType = UNSET
+    """The release terms of the grant (`exchange.release_terms`); absent when nothing is restricted."""
     represented: str
     """X-Road-Represented-Party."""
     request_digest: str
@@ -95,9 +98,13 @@ class AnswerStatement(msgspec.Struct, frozen=True, kw_only=True):
     """Empty when the department's own system answered, whatever its status; otherwise the code of the mesh error."""
     headers_digest: str
     id: str
+    masked: tuple[str, ...] | UnsetType = UNSET
+    """Paths of the items that were masked, sorted and bounded (`exchange.release`); absent when none was."""
     query_digest: str
     """SHA-256 of the query statement's bytes, hex."""
     status: _Count
+    withheld: tuple[str, ...] | UnsetType = UNSET
+    """Paths of what was withheld, likewise."""
 
 
 class QueryHead(msgspec.Struct, array_like=True, frozen=True):

@@ -8,6 +8,7 @@
     │   ├── RoleMissingError           403  the caller's subsystem does not hold the role
     │   └── ClientMismatchError        403  the certificate may not speak for X-Road-Client
     ├── NotFoundError                  404  no such thing, or not for this caller's eyes
+    │   ├── NotRegisteredError         422  what the body refers to
     │   ├── UnknownMemberError         404
     │   └── UnknownServiceError        404
     ├── RequestTimeoutError            408  the request did not arrive in time
@@ -170,6 +171,15 @@ class NotFoundError(MeshError):
 
     def __init__(self, rule: str | None = None, *, what: str = "resource", what_zh: str = "", **facts: Any) -> None:
         super().__init__(rule, what=what, what_zh=what_zh or f" {what}", **facts)
+
+
+class NotRegisteredError(NotFoundError):
+    """A member of the sent body names something that is not there; `pointer` says which."""
+
+    status, code, rule_name = 422, "not-registered", "registered"
+    title = {"en": "The request names what is not registered", "zh": "请求引用了未登记的内容"}
+    detail = {"en": "There is no {what}.", "zh": "没有{what_zh}。"}
+    next = {"en": "Register it first, or correct the named member.", "zh": "请先登记，或修正所指字段。"}
 
 
 class UnknownMemberError(NotFoundError):

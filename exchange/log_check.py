@@ -6,7 +6,9 @@ Rules:
 2. What stands beside a record for searching must say what the record says: changed, it would hide a record from a
    search.
 3. The signature of a caller beside a record is the one whose digest is in the record, as long as there is a salt.
-4. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
+4. The record of a change has the id that its content makes; whether the registry still says the same is for
+   `datong audit check` to compare.
+5. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
    between two checkpoints, and cannot be placed better than that.
 """
 
@@ -18,6 +20,7 @@ from typing import Annotated
 
 import msgspec
 
+from exchange.change_record import CHANGE, is_change, read_change
 from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, open_checkpoint
 from exchange.log_reader import LogReader, StoredEntry
 from exchange.merkle import hash_leaf, root_of
@@ -27,6 +30,7 @@ from exchange.store import SignedSize
 from exchange.tiles import WIDTH, Edge, Tile, tree_root
 
 _TILES_AHEAD = 64
+_COLUMNS_DIFFER = "what is stored for searching differs from the record", "检索字段与记录内容不符"
 
 _Scalar = str | bool | Annotated[int, msgspec.Meta(gt=-(2**53), lt=2**53)]
 _decode = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar]]).decode
@@ -268,6 +272,8 @@ def _check_entry(entry: StoredEntry) -> str:
     problem = None
     if hash_leaf(entry.leaf) != entry.leaf_hash:
         problem = "its bytes do not have its hash: it was changed", "内容与哈希不符：记录被改动"
+    elif is_change(entry.leaf):
+        problem = _fault_of_change(entry)
     else:
         try:
             record = _decode(entry.leaf)
@@ -277,13 +283,24 @@ def _check_entry(entry: StoredEntry) -> str:
             if _encode(record) != entry.leaf:
                 problem = "it is not in canonical form", "不是规范格式"
             elif not _columns_agree(entry, record):
-                problem = "what is stored for searching differs from the record", "检索字段与记录内容不符"
+                problem = _COLUMNS_DIFFER
             else:
                 query = record["query"]
                 digest = str(query.get("signature_digest", "")) if isinstance(query, dict) else ""
     if problem:
         raise DamagedLogError(f"entry {entry.seq}", *problem, entry.exchange_id)
     return digest
+
+
+def _fault_of_change(entry: StoredEntry) -> tuple[str, str] | None:
+    """What is wrong with the record of a change or with what stands beside it, English and Chinese."""
+    try:
+        change, recorded_at = read_change(entry.leaf)
+    except ValueError as error:
+        return f"it is not a record of a change: {error}", "不是有效的变更记录"
+    beside = (entry.exchange_id, entry.outcome, entry.rule, entry.at_ms, entry.client, entry.service)
+    says = (change.id, CHANGE, change.action, parse_rfc3339(recorded_at), "", change.target)
+    return None if beside == says else _COLUMNS_DIFFER
 
 
 def _columns_agree(entry: StoredEntry, record: dict[str, str | bool | int | dict[str, str | bool | int]]) -> bool:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import sqlalchemy as sa
 from cryptography import x509
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange.certificate_path import is_ca
+from exchange.change_record import CHANGE
 from exchange.database import reading
 from exchange.errors import InvalidRequestError
 from exchange.log_tables import certificates, checkpoints, entries, evidence, intents, state, tiles
@@ -25,7 +27,10 @@ from exchange.store import SignedSize, first_hash
 from exchange.tiles import WIDTH, Tile, Wanted, consistency_proof, inclusion_proof
 
 CLOCKS_APART_MS = 300_000
+Kind = Literal["exchange", "change", "any"]
 _CHUNK = 1000
+# Spelled out, not a parameter: only then is the index used that holds these entries alone.
+_IS_CHANGE = entries.c.outcome == sa.literal_column(f"'{CHANGE}'")
 
 # SQLite lets anyone store a text where bytes belong: read as bytes, it is what a check can name, and no crash.
 _ENTRY = [
@@ -96,6 +101,8 @@ class StoredIntent:
 class EntryFilter:
     """What entries to look for; empty and None mean any."""
 
+    kind: Kind = "exchange"
+    """Records of changes are shown to those who ask for them. Beside one stand its action as rule, its target as service."""
     client: str = ""
     owner: str = ""
     """The subsystem that offers the service."""
@@ -133,6 +140,20 @@ class LogReader:
             row = (await connection.execute(sa.select(*_ENTRY).where(entries.c.exchange_id == exchange_id))).first()
         return StoredEntry(*row) if row else None
 
+    async def numbers(self, exchange_ids: Sequence[str]) -> dict[str, int]:
+        """Those of the ids, a thousand at most, that have their record, and its number."""
+        query = sa.select(entries.c.exchange_id, entries.c.seq).where(entries.c.exchange_id.in_(exchange_ids))
+        async with reading(self._engine) as connection:
+            return {row[0]: row[1] for row in await connection.execute(query)}
+
+    async def counts(self) -> tuple[int, int]:
+        """How many exchanges and how many changes are on record."""
+        count = sa.select(sa.func.count()).select_from(entries).where(_IS_CHANGE)
+        async with reading(self._engine) as connection:
+            size = int((await connection.execute(sa.select(state.c.size))).scalar_one())
+            changes = int((await connection.execute(count)).scalar_one())
+        return size - changes, changes
+
     async def entry_at(self, seq: int) -> StoredEntry | None:
         """The entry with a number."""
         async with reading(self._engine) as connection:
@@ -156,6 +177,8 @@ class LogReader:
                     "cursor", problem="The cursor is not one that was given out.", problem_zh="游标无效。"
                 )
             query = query.where(entries.c.seq < int(cursor))
+        if wanted.kind != "any":
+            query = query.where(_IS_CHANGE if wanted.kind == "change" else ~_IS_CHANGE)
         for column in ("client", "service", "outcome", "rule"):
             if value := getattr(wanted, column):
                 query = query.where(entries.c[column] == value)
@@ -177,10 +200,14 @@ class LogReader:
         """Number of the first entry at or after an instant, if entries were in order of time."""
         return int((await connection.execute(_BISECT, {"at_ms": at_ms})).scalar_one())
 
-    async def iter_entries(self, first: int = 0, last: int | None = None) -> AsyncIterator[StoredEntry]:
+    async def iter_entries(
+        self, first: int = 0, last: int | None = None, *, kind: Kind = "any"
+    ) -> AsyncIterator[StoredEntry]:
         """Entries number `first` up to, not including, `last` in order; to the end if `last` is None."""
         while last is None or first < last:
             query = sa.select(*_ENTRY).where(entries.c.seq >= first).order_by(entries.c.seq).limit(_CHUNK)
+            if kind != "any":
+                query = query.where(_IS_CHANGE if kind == "change" else ~_IS_CHANGE)
             if last is not None:
                 query = query.where(entries.c.seq < last)
             async with reading(self._engine) as connection:

@@ -1,7 +1,8 @@
 """Tables of the exchange log. The writer (`exchange.store`) fills them, `exchange.log_reader` reads them.
 
 Rules:
-1. Beside its primary key the hot table has two indexes and no more: each costs as much as the row itself.
+1. Beside its primary key the hot table has two indexes and no more: each costs as much as the row itself. A third holds the
+   few records of changes, and costs those of exchanges nothing.
 2. Identifiers compare byte by byte on both databases, so that a prefix is a range.
 3. Rows of entries, tiles and checkpoints are never changed, but for `salt`: setting it to null unlinks the digests of
    an entry from whatever was exchanged, and breaks no proof.
@@ -18,6 +19,7 @@ metadata = sa.MetaData()
 _Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 # On SQLite only INTEGER PRIMARY KEY is the row's own number.
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_ONLY_CHANGES = sa.text("outcome = 'change'")
 
 entries = sa.Table(
     "log_entries",
@@ -34,6 +36,7 @@ entries = sa.Table(
     sa.Column("leaf", sa.LargeBinary, nullable=False),
     sa.Index("log_entries_exchange_id", "exchange_id", unique=True),
     sa.Index("log_entries_client", "client", "seq"),
+    sa.Index("log_entries_changes", "seq", sqlite_where=_ONLY_CHANGES, postgresql_where=_ONLY_CHANGES),
 )
 
 tiles = sa.Table(

@@ -6,6 +6,7 @@ Rules:
    `cryptography`. Nothing here may import more.
 3. Every check is made and reported, also after one failed; only what cannot be read ends the list.
 4. A record of a refusal carries less: what was never sealed is not checked, and the check says so.
+5. The record of a change of the registry has a receipt of the same form, and checks of its own.
 
 The key list is trusted input: who takes it from the party that issued the receipt has verified nothing.
 """
@@ -14,12 +15,15 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from exchange.canonical_json import canonical
+from exchange.change_checks import ChangeVerification
+from exchange.change_record import is_change
 from exchange.checkpoint import TlogProof
 from exchange.receipt_checks import (
     FORMAT,
@@ -29,7 +33,6 @@ from exchange.receipt_checks import (
     ReceiptError,
     SentRequest,
     Verification,
-    canonical,
     outcome_of_check,
 )
 
@@ -60,14 +63,18 @@ async def build_receipt(
     size = int(note.split("\n", 2)[1])
     proof = TlogProof(entry.seq, tuple(await reader.inclusion(entry.seq, size)), note)
     record = json.loads(entry.leaf)
-    fingerprints = [
-        record["query"].get("certificate", ""),
-        record["query"].get("gateway", "") if "query_seal" in record else "",
-        record.get("answer", {}).get("adapter", ""),
-    ]
+    if is_change(entry.leaf):
+        with_path, fingerprints = True, [record["certificate"]]
+    else:
+        with_path = "query_seal" in record
+        fingerprints = [
+            record["query"].get("certificate", ""),
+            record["query"].get("gateway", "") if with_path else "",
+            record.get("answer", {}).get("adapter", ""),
+        ]
     found = [await reader.certificate(one) for one in dict.fromkeys(fingerprints) if one]
     chosen = [x509.load_der_x509_certificate(der) for der in found if der is not None]
-    if "query_seal" in record:
+    if with_path:
         for certificate in chosen:  # grows as issuers are found
             chosen += [one for one in intermediates if one.subject == certificate.issuer and one not in chosen]
     receipt = {
@@ -101,20 +108,9 @@ def verify_receipt(
     except ReceiptError as error:
         return [Check("form", False, f"not a receipt: {error}", f"不是有效的回执：{error}")]
     checks = [Check("form", True, "canonical, one reading", "规范格式，含义唯一")]
-    verification = Verification(parsed, trusted)
-    steps: dict[str, Callable[[], tuple[str, str]]] = {
-        "checkpoint": verification.checkpoint,
-        "inclusion": verification.inclusion,
-        "record": verification.record,
-        "caller": verification.caller,
-        "signature": lambda: verification.signature(request),
-        "gateway": verification.gateway,
-        "adapter": verification.adapter,
-        "binding": verification.binding,
-        "certificates": verification.certificates,
-    }
-    for name, step in steps.items():
-        checks.append(outcome_of_check(name, step))
+    kind = ChangeVerification if is_change(parsed.leaf) else Verification
+    verification = kind(parsed, trusted)
+    checks += [outcome_of_check(name, step) for name, step in verification.steps(request).items()]
     if request is not None:
         checks.append(outcome_of_check("request", lambda: verification.request(request)))
     if answer_body is not None:

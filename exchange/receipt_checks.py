@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
+from exchange.canonical_json import canonical, parse_canonical
 from exchange.certificate_path import UNREADABLE, CertificateError, check_path, holds_code_of, names
 from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, TlogProof, decode_base64, open_checkpoint
 from exchange.merkle import ProofError, check_inclusion, hash_leaf
 from exchange.recorded_signatures import check_evidence, evidence_digest
+from exchange.release_terms import read_terms
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PublicKey, SealError, check_seal
 from exchange.signature_base import SignatureBaseError
 from exchange.signed_questions import SignedQuestionError, check_forwarded, check_recorded_body, check_statement
@@ -50,7 +53,9 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    """form, checkpoint, inclusion, record, caller, signature, gateway, adapter, binding, certificates, request, answer."""
+    """form, checkpoint, inclusion, record, caller, signature, gateway, adapter, binding, certificates; request and answer, if
+    they were given; release, if only some items were; of a change: form, checkpoint, inclusion, record, change, decider,
+    certificates."""
     ok: bool
     en: str
     zh: str
@@ -87,17 +92,23 @@ class Keys:
         return cls(logs, tuple([certificate for bundle in bundles for certificate in bundle]))
 
 
-class _CheckError(Exception):
+class CheckError(Exception):
+    """A check failed; why, in English and Chinese."""
+
     def __init__(self, en: str, zh: str) -> None:
         super().__init__(en)
         self.zh = zh
 
 
-def outcome_of_check(name: str, step: Callable[[], tuple[str, str]]) -> Check:
+Step = Callable[[], tuple[str, str]]
+"""Makes one check and returns what it found, in English and Chinese, or raises."""
+
+
+def outcome_of_check(name: str, step: Step) -> Check:
     """Make one check; whatever goes wrong in it is its outcome."""
     try:
         en, zh = step()
-    except _CheckError as failure:
+    except CheckError as failure:
         return Check(name, False, str(failure), failure.zh)
     except NoteError as error:
         return Check(name, False, str(error), f"检查点格式或签名无效：{error}")
@@ -164,6 +175,21 @@ class Verification:
         self._used: set[str] = set()
         self._opened: Checkpoint | None = None
 
+    def steps(self, request: SentRequest | None) -> dict[str, Step]:
+        """The checks by name, in the order in which they are made: later ones rely on what earlier ones found."""
+        return {
+            "checkpoint": self.checkpoint,
+            "inclusion": self.inclusion,
+            "record": self.record,
+            "caller": self.caller,
+            "signature": lambda: self.signature(request),
+            "gateway": self.gateway,
+            "adapter": self.adapter,
+            "binding": self.binding,
+            **({"release": self.release} if self._speaks_of_release() else {}),
+            "certificates": self.certificates,
+        }
+
     def checkpoint(self) -> tuple[str, str]:
         """The checkpoint in the receipt is signed by a log on the list."""
         proof = TlogProof.from_text(self._receipt.proof)
@@ -176,7 +202,7 @@ class Verification:
         """The record is in that log."""
         proof = TlogProof.from_text(self._receipt.proof)
         if self._opened is None:
-            raise _CheckError("no checkpoint to compare with", "没有可比对的检查点")
+            raise CheckError("no checkpoint to compare with", "没有可比对的检查点")
         leaf_hash = hash_leaf(self._receipt.leaf)
         check_inclusion(leaf_hash, proof.index, self._opened.size, self._opened.root, proof.hashes)
         return f"entry {proof.index} of the log", f"日志第 {proof.index} 条记录"
@@ -185,19 +211,19 @@ class Verification:
         """The record says nothing that contradicts itself or the statements in it."""
         record, query, answer = self._record, self._query, self._answer
         if not _ALWAYS <= record.keys() <= _RECORD_FIELDS or record["v"] != 1:
-            raise _CheckError("it is not a record of a kind known here", "不是已知格式的记录")
+            raise CheckError("it is not a record of a kind known here", "不是已知格式的记录")
         if ("answer" in record) != ("answer_seal" in record) or ("answer" in record and "query_seal" not in record):
-            raise _CheckError("a statement and its seal are not both there", "陈述与签名不成对")
+            raise CheckError("a statement and its seal are not both there", "陈述与签名不成对")
         if query and query.get("id") != record["id"]:
-            raise _CheckError("record and query name different exchanges", "记录与请求的交换编号不同")
+            raise CheckError("record and query name different exchanges", "记录与请求的交换编号不同")
         if record["outcome"] not in ("answered", "refused", "failed", "unknown"):
-            raise _CheckError("its outcome is none of ours", "结果类型无效")
+            raise CheckError("its outcome is none of ours", "结果类型无效")
         if record["outcome"] == "answered":
             agrees = answer.get("status") == record["status"] and not answer.get("error") and not record["code"]
             if not (answer and agrees):
-                raise _CheckError("it says answered, and the answer does not", "记录为已应答，但应答内容不符")
+                raise CheckError("it says answered, and the answer does not", "记录为已应答，但应答内容不符")
         elif record["outcome"] == "refused" and "answer" in record:
-            raise _CheckError("it says refused, and holds an answer", "记录为已拒绝，却含有应答")
+            raise CheckError("it says refused, and holds an answer", "记录为已拒绝，却含有应答")
         client, service = query.get("client") or "?", query.get("service") or "?"
         outcome, purpose, grant = record["outcome"], query.get("purpose") or "-", query.get("grant") or "-"
         return (
@@ -210,7 +236,7 @@ class Verification:
         fingerprint = self._query.get("certificate", "")
         if not fingerprint:
             if "query_seal" in self._record:
-                raise _CheckError("the query names no certificate", "请求未注明证书")
+                raise CheckError("the query names no certificate", "请求未注明证书")
             return "no certificate was accepted; nothing was carried", "没有被接受的证书，未转发"
         if "query_seal" not in self._record and fingerprint not in self._certificates:
             return "nothing was carried on the strength of its certificate", "未依据其证书转发任何内容"
@@ -220,22 +246,25 @@ class Verification:
         certificate = self._certificate(fingerprint)
         serial = self._record.get("certificate_serial", "")
         if (serial or "query_seal" in self._record) and not _same_number(serial, certificate.serial_number):
-            raise _CheckError("the record names another serial number", "记录中的证书序列号不符")
+            raise CheckError("the record names another serial number", "记录中的证书序列号不符")
         if "query_seal" not in self._record:
             self._used.add(fingerprint)
-            return f"it held {_subject(certificate)}; nothing was carried", f"所持证书 {_subject(certificate)}，未转发"
+            return (
+                f"it held {subject_of(certificate)}; nothing was carried",
+                f"所持证书 {subject_of(certificate)}，未转发",
+            )
         self._check_path(certificate, self._query.get("asked_at"))
         client = str(self._query.get("client", ""))
         if not names(certificate, client) and not holds_code_of(certificate, client):
-            raise _CheckError("the certificate may not speak for the client", "证书不能代表该调用方")
-        return f"{_subject(certificate)}, valid at the time", f"{_subject(certificate)}，当时有效"
+            raise CheckError("the certificate may not speak for the client", "证书不能代表该调用方")
+        return f"{subject_of(certificate)}, valid at the time", f"{subject_of(certificate)}，当时有效"
 
     def signature(self, sent: SentRequest | None) -> tuple[str, str]:
         """The caller's own key signed what the gateway states, so that the gateway cannot have made it up."""
         digest, evidence = self._query.get("signature_digest"), self._receipt.evidence
         if digest is None:
             if evidence is not None:
-                raise _CheckError("there is a signature, and the record knows of none", "含有签名，而记录中没有签名")
+                raise CheckError("there is a signature, and the record knows of none", "含有签名，而记录中没有签名")
             return "the caller did not sign the request; the gateway vouches for it", "调用方未对请求签名，由网关担保"
         if evidence is None:
             return (
@@ -243,18 +272,18 @@ class Verification:
                 "调用方已对请求签名；本回执不含该签名（已删除，或持有人无权查看）",
             )
         if evidence_digest(self._salt(), evidence.encode()) != digest:
-            raise _CheckError("it is not the signature of the record", "与记录中的签名不符")
+            raise CheckError("it is not the signature of the record", "与记录中的签名不符")
         certificate = self._certificate(self._query.get("certificate", ""))
         bound = check_evidence(evidence.encode(), certificate.public_bytes(Encoding.DER))
         self._used.add(_fingerprint(certificate))
         check_statement(bound, self._query)
         asked = datetime.fromisoformat(str(self._query.get("asked_at"))).timestamp()
         if abs(asked - bound.created) > _SIGNED_SECONDS:
-            raise _CheckError("it was signed at another time", "签名时间与请求时间不符")
+            raise CheckError("it was signed at another time", "签名时间与请求时间不符")
         if sent is not None:
             check_forwarded(bound, self._query, sent.target, sent.headers)
             check_recorded_body(bound, sent.body)
-        return f"{_subject(certificate)} signed the request", f"{_subject(certificate)} 已对请求签名"
+        return f"{subject_of(certificate)} signed the request", f"{subject_of(certificate)} 已对请求签名"
 
     def gateway(self) -> tuple[str, str]:
         """Who vouches for the query."""
@@ -263,7 +292,7 @@ class Verification:
         certificate = self._certificate(self._query.get("gateway", ""))
         self._check_path(certificate, self._query.get("asked_at"))
         self._check_seal(certificate, QUERY_CONTEXT, self._record["query_seal"], self._query)
-        return f"{_subject(certificate)} sealed the query", f"{_subject(certificate)} 已对请求签名"
+        return f"{subject_of(certificate)} sealed the query", f"{subject_of(certificate)} 已对请求签名"
 
     def adapter(self) -> tuple[str, str]:
         """Who vouches for the answer."""
@@ -273,24 +302,48 @@ class Verification:
         self._check_path(certificate, self._answer.get("answered_at"))
         owner = str(self._query.get("service", "")).rpartition("/")[0]
         if not names(certificate, owner):
-            raise _CheckError("the certificate is not the service owner's", "证书不属于该服务的提供方")
+            raise CheckError("the certificate is not the service owner's", "证书不属于该服务的提供方")
         self._check_seal(certificate, ANSWER_CONTEXT, self._record["answer_seal"], self._answer)
-        return f"{_subject(certificate)} sealed the answer", f"{_subject(certificate)} 已对应答签名"
+        return f"{subject_of(certificate)} sealed the answer", f"{subject_of(certificate)} 已对应答签名"
 
     def binding(self) -> tuple[str, str]:
         """The answer is the answer to this query."""
         if "answer" not in self._record:
             return "no answer is on record", "没有应答记录"
         if self._answer.get("id") != self._query.get("id"):
-            raise _CheckError("the answer belongs to another exchange", "应答属于另一次交换")
+            raise CheckError("the answer belongs to another exchange", "应答属于另一次交换")
         if self._answer.get("query_digest") != hashlib.sha256(canonical(self._query)).hexdigest():
-            raise _CheckError("the answer was given to another query", "应答针对的是另一个请求")
+            raise CheckError("the answer was given to another query", "应答针对的是另一个请求")
         return "the answer names this query", "应答与本请求对应"
+
+    def _speaks_of_release(self) -> bool:
+        return "release" in self._query or bool({"masked", "withheld"} & self._answer.keys())
+
+    def release(self) -> tuple[str, str]:
+        """What the grant released, and what of the answer was withheld or masked for it."""
+        terms, masked, withheld = (
+            _texts(statement.get(name, []))
+            for statement, name in ((self._query, "release"), (self._answer, "masked"), (self._answer, "withheld"))
+        )
+        try:
+            read_terms(terms)
+        except ValueError as error:
+            raise CheckError(f"the release terms cannot be read: {error}", f"释放条件无法读取：{error}") from error
+        paths = [path for path in masked if not re.fullmatch(r"\+\d+", path)]
+        if not all(any(term.startswith(f"{path}=") for term in terms) for path in paths):
+            raise CheckError("items were masked that no term masks", "脱敏的字段不在释放条件之内")
+        shown = ", ".join(terms)
+        if "answer" not in self._record:
+            return f"to be released: {shown}; no answer is on record", f"允许释放：{shown}；没有应答记录"
+        return (
+            f"released: {shown}; withheld: {', '.join(withheld) or 'nothing'}; masked: {', '.join(masked) or 'nothing'}",
+            f"释放：{shown}；未释放：{'、'.join(withheld) or '无'}；已脱敏：{'、'.join(masked) or '无'}",
+        )
 
     def certificates(self) -> tuple[str, str]:
         """Nothing is in the receipt that no check relied on."""
         if len(self._certificates) != len(self._receipt.certificates) or self._certificates.keys() - self._used:
-            raise _CheckError("a certificate was not needed by any check that succeeded", "含有未被任何检查使用的证书")
+            raise CheckError("a certificate was not needed by any check that succeeded", "含有未被任何检查使用的证书")
         return f"{len(self._certificates)} certificates, each needed", f"{len(self._certificates)} 份证书，均被使用"
 
     def request(self, sent: SentRequest) -> tuple[str, str]:
@@ -299,25 +352,25 @@ class Verification:
         head = hashlib.sha256(b"%b %b\r\n%b" % (sent.method.encode(), sent.target, block)).digest()
         digest = hashlib.sha256(self._salt() + head + hashlib.sha256(sent.body).digest()).hexdigest()
         if digest != self._query.get("request_digest"):
-            raise _CheckError("it is not the request of the record", "与记录中的请求不符")
+            raise CheckError("it is not the request of the record", "与记录中的请求不符")
         return "it is the request of the record", "与记录中的请求一致"
 
     def answer(self, body: bytes) -> tuple[str, str]:
         """What the holder says was answered is what was answered."""
         digest = hashlib.sha256(self._salt() + body).hexdigest()
         if digest != self._answer.get("body_digest") or len(body) != self._answer.get("body_size"):
-            raise _CheckError("it is not the answer of the record", "与记录中的应答不符")
+            raise CheckError("it is not the answer of the record", "与记录中的应答不符")
         return f"its {len(body)} bytes are the answer of the record", f"{len(body)} 字节，与记录中的应答一致"
 
     def _salt(self) -> bytes:
         if not self._receipt.salt:
-            raise _CheckError("the salt was erased: contents can no longer be compared", "盐值已删除，无法再比对内容")
+            raise CheckError("the salt was erased: contents can no longer be compared", "盐值已删除，无法再比对内容")
         return self._receipt.salt
 
     def _certificate(self, fingerprint: str) -> x509.Certificate:
         certificate = self._certificates.get(fingerprint)
         if certificate is None:
-            raise _CheckError("the certificate it names is not in the receipt", "回执中缺少所注明的证书")
+            raise CheckError("the certificate it names is not in the receipt", "回执中缺少所注明的证书")
         return certificate
 
     def _check_path(self, certificate: x509.Certificate, at: object) -> None:
@@ -326,7 +379,7 @@ class Verification:
             if moment.tzinfo is None:
                 raise ValueError("no offset")
         except ValueError as error:
-            raise _CheckError("the time is not one", "时间格式不正确") from error
+            raise CheckError("the time is not one", "时间格式不正确") from error
         path = check_path(certificate, self._receipt.certificates, self._keys.trust_anchors, moment)
         self._used |= {_fingerprint(one) for one in path}
 
@@ -335,7 +388,7 @@ class Verification:
     ) -> None:
         key = certificate.public_key()
         if not isinstance(key, PublicKey):
-            raise _CheckError("the certificate's key is of another kind", "证书密钥类型不受支持")
+            raise CheckError("the certificate's key is of another kind", "证书密钥类型不受支持")
         check_seal(key, context, decode_base64(str(seal)), canonical(statement))
 
 
@@ -343,36 +396,23 @@ def _fingerprint(certificate: x509.Certificate) -> str:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
-def _subject(certificate: x509.Certificate) -> str:
+def subject_of(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string()
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise CheckError("the statements on what was released cannot be read", "释放内容的陈述无法读取")
+    return value
 
 
 def _same_number(text: object, number: int) -> bool:
     return isinstance(text, str) and text.lower().lstrip("0") == f"{number:x}"
 
 
-def canonical(value: Any) -> bytes:
-    """RFC 8785 for what stands in receipts and records: objects, lists, texts, booleans, integers below 2^53."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
 def _parse(data: bytes) -> dict[str, Any]:
     """Parse an object that is in canonical form; raises ReceiptError."""
     try:
-        value = json.loads(data.decode(), parse_float=_refuse, parse_constant=_refuse, parse_int=_integer)
-        again = canonical(value)
-    except (ValueError, RecursionError) as error:
-        raise ReceiptError("it is not JSON of texts, booleans and integers") from error
-    if not isinstance(value, dict) or again != data:
-        raise ReceiptError("it is not a JSON object in canonical form")
-    return value
-
-
-def _refuse(text: str) -> Any:
-    raise ValueError(f"{text} is not an integer")
-
-
-def _integer(text: str) -> int:
-    if len(text) > 17 or abs(int(text)) >= 2**53:
-        raise ValueError("an integer is too large")
-    return int(text)
+        return parse_canonical(data)
+    except ValueError as error:
+        raise ReceiptError(str(error)) from error

@@ -4,7 +4,8 @@ Rules:
 1. A department writes its ledger before it releases an answer, the gateway its log after it has one. So every answer
    in the log is in a ledger; an answer in a ledger may be missing in the log only while it is on its way.
 2. What a ledger says explains an `unknown` of the log: the question never arrived, work was begun, or it was answered.
-3. Nothing is held in memory: ledgers go through a file of their own, the log is read in order.
+3. Records of changes are no exchanges: no ledger knows them.
+4. Nothing is held in memory: ledgers go through a file of their own, the log is read in order.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from msgspec import UNSET
 
+from exchange.change_record import is_change
 from exchange.envelope import EnvelopeError, read_answer_statement, read_query_statement
 from exchange.ledger import LedgerLine, read_ledger
 from exchange.log_reader import LogReader, StoredEntry
@@ -104,6 +106,8 @@ async def reconcile(
         async for entry in reader.iter_entries(0, size):
             if progress and not entry.seq % 1000:
                 progress(entry.seq, size)
+            if is_change(entry.leaf):
+                continue
             if owners is not None and entry.service.rpartition("/")[0] not in owners:
                 continue
             counts.log_entries += 1
@@ -197,7 +201,7 @@ async def _only_in_ledger(
     reader: LogReader, lines: sqlite3.Connection, exchange_id: str, deadline: str, at: str, ledger: str
 ) -> Finding | None:
     entry = await reader.entry(exchange_id)
-    if entry is not None:  # recorded while we were reading
+    if entry is not None and not is_change(entry.leaf):  # recorded while we were reading
         return _compare(lines, entry)
     try:
         open_until = parse_rfc3339(deadline) + _GRACE_MS

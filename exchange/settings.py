@@ -64,6 +64,18 @@ class Settings(BaseSettings):
         "sqlite:///datong-data/nonces.db",
         description="Database URL of the used nonces of signed requests; one for all gateways that answer to one name.",
     )
+    quota_database: str = Field(
+        "sqlite:///datong-data/quotas.db",
+        description="Database URL of the counts of quotas; one for all gateways of a mesh.",
+    )
+
+    # How working days are counted.
+    jurisdictions: Path | None = Field(
+        None, description="TOML file of deadlines per jurisdiction (docs/clock.md); default: the packaged ones."
+    )
+    holiday_notices: Path | None = Field(
+        None, description="TOML file of holiday notices that the program does not know yet (docs/clock.md)."
+    )
 
     # Limits.
     max_body: int = Field(64 << 20, gt=0, description="Largest request body of any service; a service may set less.")

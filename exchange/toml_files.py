@@ -20,19 +20,17 @@ class TomlSource:
     """Where something was read from, so that what is found wrong later can name the line, too."""
 
     name: str
-    """Of the file, as errors call it."""
+    """Of the file, as errors call it; empty when it came from no file."""
     text: str
 
     def refuse(self, rule: str, location: Location, problem: str, problem_zh: str) -> UnprocessableError:
         """The error for what stands at `location`; to be raised."""
         line = line_of(self.text, location)
-        where, where_zh = (f", line {line}", f" 第 {line} 行") if line else ("", "")
-        key = f"{written(location)}: " if location else ""
-        return UnprocessableError(
-            rule,
-            problem=f"{self.name}{where}: {key}{problem}",
-            problem_zh=f"{self.name}{where_zh}：{key}{problem_zh}",
-        )
+        where, where_zh = (f"{self.name}: ", f"{self.name}：") if self.name else ("", "")
+        if line:
+            where, where_zh = f"{self.name}, line {line}: ", f"{self.name} 第 {line} 行："
+        key, key_zh = (f"{written(location)}: ", f"{written(location)}：") if location else ("", "")
+        return UnprocessableError(rule, problem=f"{where}{key}{problem}", problem_zh=f"{where_zh}{key_zh}{problem_zh}")
 
 
 def read_toml(path: Path, model: type[_M], rule: str) -> tuple[_M, TomlSource]:
@@ -59,4 +57,6 @@ def read_toml(path: Path, model: type[_M], rule: str) -> tuple[_M, TomlSource]:
         raise source.refuse(rule, (), f"{error}.", f"TOML 语法错误：{error}。") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise source.refuse(rule, first["loc"], f"{first['msg']}.", f"{first['msg']}。") from error
+        # Where a value may be one of two kinds, the last part of the place is the kind's name, which is in no file.
+        location = tuple(part for part in first["loc"] if part not in ("datetime", "date"))
+        raise source.refuse(rule, location, f"{first['msg']}.", f"{first['msg']}。") from error

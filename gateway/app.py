@@ -30,6 +30,7 @@ from exchange import (
     sealing_key,
 )
 from gateway import audit, own_certificates
+from gateway.change_recorder import ChangeRecorder
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
 from gateway.health import answer_alive
 from gateway.issuing import certificates_router, opened_ca
@@ -50,6 +51,10 @@ class Gateway:
     face: ExchangeFace
     public_url: str
     """How callers reach it, without a slash at the end."""
+    database: Registry
+    """The registry itself, to be changed and searched; `registry` follows it, and requests are judged by that."""
+    recorder: ChangeRecorder
+    """Puts every change of the registry on the log."""
     certificates: APIRouter | None
     """How certificates of the CA that this gateway serves are got, if it serves one."""
 
@@ -161,6 +166,9 @@ async def open_gateway(
             recovery_grace=settings.recovery_grace,
         )
         parts.push_async_callback(log.close)
+        recorder = ChangeRecorder(registry, mirror, log)
+        await recorder.start()
+        parts.push_async_callback(recorder.stop)
         trust = TrustKeeper(
             bundle=settings.trust_anchors,
             trust_file=settings.trust_file,
@@ -215,7 +223,7 @@ async def open_gateway(
                 settings, bus_tls=tls, on_identity=seal_as, on_server_certificate=on_server_certificate
             )
         )
-        yield Gateway(settings, identity, trust, mirror, log, bus, face, public_url, certificates)
+        yield Gateway(settings, identity, trust, mirror, log, bus, face, public_url, registry, recorder, certificates)
 
 
 def _remember(log: ExchangeLog, certificates: Sequence[x509.Certificate]) -> None:

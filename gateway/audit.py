@@ -4,7 +4,9 @@ Rules:
 1. Only an auditor searches. Others are shown a record whose exchange id they know, if it concerns them.
 2. A record concerns whose certificate made the attempt, whom it names as caller unless that was the very lie it was refused
    for, and the owner of the service once something was carried to it.
-3. Whoever may not see a record is told the same as if there were none.
+3. Records of changes of the registry stand on the same log. They are listed for those who ask for them (`/v1/changes` is the
+   way to search them), and one is shown to auditors, operators, and the subsystem that made the change.
+4. Whoever may not see a record is told the same as if there were none.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ import msgspec
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from exchange import (
@@ -31,17 +32,16 @@ from exchange import (
     NotFoundError,
     RoleMissingError,
     StoredEntry,
+    SubsystemId,
     UnauthenticatedError,
     UnavailableError,
     build_receipt,
-    parse_rfc3339,
-    service_id,
-    subsystem_id,
+    is_change,
 )
 from gateway.callers import Caller, CallerDep
+from gateway.fields import InstantMs, Service, Subsystem
 from gateway.openapi import BY_CERTIFICATE, problems
-
-MAX_PAGE = 500
+from gateway.paging import MAX_PAGE, known_parameters
 
 router = APIRouter(prefix="/v1", tags=["exchanges"])
 events = structlog.get_logger("datong.api")
@@ -56,7 +56,8 @@ class Exchange(BaseModel):
     seq: int = Field(description="Number of the entry in the log, from 0.")
     leaf_hash: str = Field(description="RFC 9162 leaf hash of the record's stored bytes, hex.")
     record: dict[str, Any] | None = Field(
-        description="The record itself; its canonical JSON (RFC 8785) is the leaf. Null if the stored bytes are damaged."
+        description="The record itself; its canonical JSON (RFC 8785) is the leaf. Null if the stored bytes are damaged. "
+        'That of a change of the registry has `kind` "change".'
     )
     receipt: str = Field(description="Where its receipt is.")
 
@@ -68,53 +69,13 @@ class ExchangePage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end.")
 
 
-def _subsystem(text: str) -> str:
-    try:
-        return subsystem_id(text)
-    except ValueError as error:
-        raise PydanticCustomError(
-            "identifier",
-            "not a subsystem",
-            {"en": "is not instance/class/member/subsystem", "zh": "不是 实例/类别/成员代码/子系统 的形式"},
-        ) from error
-
-
-def _service(text: str) -> str:
-    try:
-        return service_id(text)
-    except ValueError as error:
-        raise PydanticCustomError(
-            "identifier",
-            "not a service",
-            {
-                "en": "is not instance/class/member/subsystem/service",
-                "zh": "不是 实例/类别/成员代码/子系统/服务 的形式",
-            },
-        ) from error
-
-
-def _instant(text: str) -> int:
-    try:
-        return parse_rfc3339(text)
-    except (ValueError, OverflowError) as error:
-        raise PydanticCustomError(
-            "instant",
-            "not an instant",
-            {
-                "en": "is not an RFC 3339 instant such as 2026-11-23T08:00:00Z (a + is written %2B in a query)",
-                "zh": "不是 RFC 3339 时间，例如 2026-11-23T08:00:00Z（查询串中的 + 须写作 %2B）",
-            },
-        ) from error
-
-
-Subsystem = Annotated[str, AfterValidator(_subsystem)]
-Service = Annotated[str, AfterValidator(_service)]
-Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
-
-
 class ExchangeSearch(BaseModel):
     """Which records to list; what is left out means any."""
 
+    kind: Literal["exchange", "change", "any"] = Field(
+        "exchange",
+        description="Exchanges, or changes of the registry: their action is found as `rule`, their target as `service`.",
+    )
     client: Subsystem | None = Field(
         None, description="The subsystem that asked.", examples=["CN/GOV/11997001DT0000035E/housing"]
     )
@@ -124,10 +85,10 @@ class ExchangeSearch(BaseModel):
     service: Service | None = Field(None, examples=["CN/GOV/11997001DT0000019Q/tax/enterprises"])
     outcome: Literal["answered", "refused", "failed", "unknown"] | None = Field(None, examples=["refused"])
     rule: str | None = Field(
-        None, description="The rule that refused.", pattern="^[a-z0-9-]{1,64}$", examples=["purpose"]
+        None, description="The rule that refused.", pattern="^[a-z0-9.-]{1,64}$", examples=["purpose"]
     )
-    since: Instant | None = Field(None, description="RFC 3339, inclusive.", examples=["2026-11-01T00:00:00+08:00"])
-    until: Instant | None = Field(None, description="RFC 3339, exclusive.", examples=["2026-12-01T00:00:00+08:00"])
+    since: InstantMs | None = Field(None, description="RFC 3339, inclusive.", examples=["2026-11-01T00:00:00+08:00"])
+    until: InstantMs | None = Field(None, description="RFC 3339, exclusive.", examples=["2026-12-01T00:00:00+08:00"])
     cursor: str | None = Field(
         None, description="`next_cursor` of the page before.", pattern="^[0-9]{1,18}$", examples=["4711"]
     )
@@ -171,12 +132,13 @@ async def list_exchanges(request: Request, caller: CallerDep, wanted: Annotated[
     Pages stay correct while the log grows: what is added meanwhile is newer than the first page.
     """
     caller.require("auditor")
-    _known_parameters(request, frozenset(ExchangeSearch.model_fields))
+    known_parameters(request, ExchangeSearch)
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
         raise InvalidRequestError(
             "query-parameter", problem="since must be before until.", problem_zh="since 必须早于 until。"
         )
     search = EntryFilter(
+        kind=wanted.kind,
         client=wanted.client or "",
         owner=wanted.owner or "",
         service=wanted.service or "",
@@ -185,7 +147,7 @@ async def list_exchanges(request: Request, caller: CallerDep, wanted: Annotated[
         since_ms=wanted.since,
         until_ms=wanted.until,
     )
-    async with _reading(request) as log:
+    async with reading_log(request) as log:
         page = await log.reader.page(search, cursor=wanted.cursor, limit=wanted.limit)
     events.info("audit.listed", caller=caller.subsystem, count=len(page.entries), query=request.url.query)
     return _json({"exchanges": [_exchange(request, entry) for entry in page.entries], "next_cursor": page.next_cursor})
@@ -199,8 +161,8 @@ async def list_exchanges(request: Request, caller: CallerDep, wanted: Annotated[
 )
 async def show_exchange(request: Request, caller: CallerDep, exchange_id: ExchangeId) -> Response:
     """One record: for auditors, the caller and the owner."""
-    _known_parameters(request)
-    async with _reading(request) as log:
+    known_parameters(request)
+    async with reading_log(request) as log:
         entry = await _visible(log, caller, exchange_id)
     return _json(_exchange(request, entry))
 
@@ -221,8 +183,8 @@ async def show_exchange(request: Request, caller: CallerDep, exchange_id: Exchan
 )
 async def show_receipt(request: Request, caller: CallerDep, exchange_id: ExchangeId) -> Response:
     """The receipt of one record, verifiable offline with `datong verify`: for auditors, the caller and the owner."""
-    _known_parameters(request)
-    async with _reading(request) as log:
+    known_parameters(request)
+    async with reading_log(request) as log:
         entry = await _visible(log, caller, exchange_id)
         checkpoint = await log.checkpoint()
         # The signature shows the path. An auditor sees who asked and for what, and whom it concerns can show the rest.
@@ -244,7 +206,7 @@ def key_list(trust_anchors: bytes, vkey: str) -> dict[str, Any]:
 @router.get("/keys", responses=problems(_REFUSALS[0]))
 async def show_keys(request: Request) -> dict[str, Any]:
     """The key list that `datong verify` takes. Compare it with one obtained another way before relying on it."""
-    _known_parameters(request)
+    known_parameters(request)
     gateway = request.app.state.gateway
     return key_list(gateway.trust.trust.pem(), gateway.log.vkey)
 
@@ -267,35 +229,16 @@ async def show_keys(request: Request) -> dict[str, Any]:
 )
 async def show_checkpoint(request: Request) -> Response:
     """The newest signed checkpoint (C2SP tlog-checkpoint); a record is under one within the checkpoint interval."""
-    _known_parameters(request)
-    async with _reading(request) as log:
+    known_parameters(request)
+    async with reading_log(request) as log:
         # The stored one: anybody may ask, and must not make the writer sign and flush each time.
         newest = await log.reader.latest_checkpoint()
         note = newest.note if newest is not None else await log.checkpoint()
     return Response(note, media_type="text/plain; charset=utf-8")
 
 
-def _known_parameters(request: Request, known: frozenset[str] = frozenset()) -> None:
-    """Refuse what is not known, or given twice: a filter that is silently ignored shows an auditor something else."""
-    seen = set()
-    for name, _ in request.query_params.multi_items():
-        if name not in known:
-            raise InvalidRequestError(
-                "query-parameter",
-                problem=f"There is no query parameter {name[:40]!r}.",
-                problem_zh=f"没有查询参数 {name[:40]!r}。",
-            )
-        if name in seen:
-            raise InvalidRequestError(
-                "query-parameter",
-                problem=f"The query parameter {name} is given more than once.",
-                problem_zh=f"查询参数 {name} 重复出现。",
-            )
-        seen.add(name)
-
-
 @asynccontextmanager
-async def _reading(request: Request) -> AsyncIterator[ExchangeLog]:
+async def reading_log(request: Request) -> AsyncIterator[ExchangeLog]:
     """The log, to be read; raises UnavailableError while its database is away."""
     try:
         yield request.app.state.gateway.log
@@ -320,6 +263,8 @@ def _concerns(entry: StoredEntry, caller: Caller) -> bool:
     record = _record(entry)
     if record is None:
         return False
+    if is_change(entry.leaf):
+        return caller.has_role("operator") or made_by(record["by"], caller.subsystem)
     query = record["query"]
     if query.get("certificate") == caller.principal.fingerprint:
         return True
@@ -328,6 +273,11 @@ def _concerns(entry: StoredEntry, caller: Caller) -> bool:
     # A refused attempt never reached the owner. One whose end is unknown may have.
     carried = "query_seal" in record or record["outcome"] == "unknown"
     return bool(carried and query.get("service", "").rpartition("/")[0] == caller.subsystem)
+
+
+def made_by(by: str, subsystem: SubsystemId) -> bool:
+    """Whether `by` of a change names the subsystem (`registry.Actor.by`)."""
+    return by == subsystem or by.startswith(f"{subsystem} (")
 
 
 def _exchange(request: Request, entry: StoredEntry) -> dict[str, Any]:
@@ -345,6 +295,8 @@ def _record(entry: StoredEntry) -> dict[str, Any] | None:
         record = _decode(entry.leaf, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    if is_change(entry.leaf):
+        return record if isinstance(record.get("by"), str) else None
     return record if isinstance(record.get("query"), dict) and {"outcome", "rule"} <= record.keys() else None
 
 

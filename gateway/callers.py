@@ -39,7 +39,7 @@ class Caller:
     snapshot: Snapshot
 
     def has_role(self, role: Role) -> bool:
-        return self.snapshot.has_role(self.subsystem, role)
+        return self.snapshot.has_role(self.subsystem, role, time.time())
 
     def require(self, role: Role) -> None:
         """Return if the caller holds the role; raises RoleMissingError."""

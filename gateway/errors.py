@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from exchange import InvalidRequestError, MeshError, NotFoundError
+from gateway.bodies import body_error, complaint_of
 from gateway.problems import render
 
 events = structlog.get_logger("datong.api")
@@ -34,7 +35,10 @@ def install_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return _respond(request, parameter_error(error.errors()[0]))
+        found = error.errors()
+        if found[0]["loc"][:1] == ("body",):
+            return _respond(request, body_error(found, error.body))
+        return _respond(request, parameter_error(found[0]))
 
     @api.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -68,16 +72,7 @@ def _allowed(headers: Mapping[str, str] | None) -> str:
 def parameter_error(found: Mapping[str, Any]) -> InvalidRequestError:
     """What a caller is told about one of pydantic's findings; a value of theirs is never repeated."""
     name = found["loc"][-1]
-    context = found.get("ctx", {})
-    texts: dict[str, tuple[str, str]] = {
-        "missing": ("is missing", "缺失"),
-        "int_parsing": ("is not a whole number", "不是整数"),
-        "greater_than_equal": (f"must be at least {context.get('ge')}", f"不得小于 {context.get('ge')}"),
-        "less_than_equal": (f"must be at most {context.get('le')}", f"不得大于 {context.get('le')}"),
-        "literal_error": (f"must be {context.get('expected')}", f"只能是 {context.get('expected')}"),
-        "string_pattern_mismatch": ("has characters that cannot occur in it", "含有不允许的字符"),
-    }
-    en, zh = texts.get(found["type"], (context.get("en", "cannot be read"), context.get("zh", "无法解析")))
+    en, zh = complaint_of(found)
     return InvalidRequestError(
         "query-parameter", problem=f"The query parameter {name} {en}.", problem_zh=f"查询参数 {name} {zh}。"
     )

@@ -348,6 +348,7 @@ class ExchangeFace:
         digest: str = "",
         size: int = 0,
         signature_digest: str | UnsetType = UNSET,
+        release: tuple[str, ...] | UnsetType = UNSET,
     ) -> QueryStatement:
         decision = attempt.decision
         return QueryStatement(
@@ -364,6 +365,7 @@ class ExchangeFace:
             method=attempt.method,
             path_template=decision.operation.path if decision else "",
             purpose=purpose,
+            release=release,
             represented=attempt.represented,
             request_digest=digest,
             request_size=size,

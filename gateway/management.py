@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import audit, health, problem_pages
+from gateway import audit, certificates, changes, health, members, problem_pages, services, subsystems
 from gateway.callers import EXPIRES_SOON
 from gateway.errors import install_error_handlers
 from gateway.openapi import DESCRIPTION, describe_api
@@ -33,8 +33,8 @@ def management_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Non
         lifespan=lifespan,
     )
     install_error_handlers(api)
-    for router in (audit.router, health.router, problem_pages.router):
-        api.include_router(router)
+    for noun in (members, subsystems, services, certificates, changes, audit, health, problem_pages):
+        api.include_router(noun.router)
     describe_api(api)
     return _Framed(api)  # around all of it: middleware of FastAPI's would not see the response to a fault
 

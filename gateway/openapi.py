@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from exchange import MeshError
+from gateway.bodies import LIFTED
+from gateway.changing import CHANGE_HEADER
 from gateway.problems import render
 
 DESCRIPTION: Final = """\
@@ -79,6 +82,15 @@ def problems(*errors: MeshError) -> dict[int | str, dict[str, Any]]:
     return {**responses, "default": _response([MeshError()])}
 
 
+def made(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation that makes a record (201), or finds it made or changes it (200)."""
+    headers = {CHANGE_HEADER: {"schema": {"type": "integer"}, "description": "`change` of the body. 变更号。"}}
+    return {
+        201: {"model": model, "description": "It is registered. 已登记。", "headers": headers},
+        200: {"model": model, "description": "It was so already, or is so now. 内容相同或已变更。", "headers": headers},
+    }
+
+
 def _response(errors: list[MeshError]) -> dict[str, Any]:
     examples: dict[str, Any] = {}
     for error in errors:
@@ -101,7 +113,10 @@ def describe_api(api: FastAPI) -> None:
         if api.openapi_schema is None:
             document = plain()
             components = document.setdefault("components", {})
-            components.setdefault("schemas", {})["Problem"] = _PROBLEM
+            schemas = components.setdefault("schemas", {})
+            schemas["Problem"] = _PROBLEM
+            for operation in (each for item in document["paths"].values() for each in item.values()):
+                schemas |= operation.pop(LIFTED, {})
             components["securitySchemes"] = {CERTIFICATE: _SCHEME}
         return api.openapi_schema or {}
 

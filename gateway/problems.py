@@ -8,6 +8,8 @@ from xml.sax.saxutils import escape
 import msgspec
 
 from exchange import Headers, Language, MeshError
+from gateway.quota_headers import quota_headers
+from registry import QuotaExceededError
 
 EXPIRES = b"datong-certificate-expires"
 """Header that warns a caller of the end of its certificate, in every answer of the last 30 days (`ca_auth.issuing.expiry`)."""
@@ -44,6 +46,8 @@ def render(
         headers.append((b"x-road-request-id", exchange_id.encode()))
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
+    if isinstance(error, QuotaExceededError):
+        headers += quota_headers(error.state)
     if error.status == 401:
         headers.append((b"www-authenticate", b'ClientCertificate realm="datong"'))
     body = _xml(error, exchange_id, language) if b"xml" in media else _problem(error, exchange_id, language)

@@ -53,10 +53,14 @@ class Actor:
         if not (self.holds("operator") or (self.subsystem == subsystem and self.holds("owner"))):
             raise self._missing(f"owner of {subsystem}", f"{subsystem} 的 owner ")
 
+    def describes(self, subsystem: SubsystemId) -> bool:
+        """Whether the actor may register and describe what `subsystem` offers."""
+        ours = self.subsystem is not None and member_of(self.subsystem) == member_of(subsystem)
+        return self.holds("operator") or (ours and self.holds("owner", "integrator"))
+
     def require_describer_of(self, subsystem: SubsystemId) -> None:
         """Return if the actor may register and describe what `subsystem` offers; raises RoleMissingError."""
-        ours = self.subsystem is not None and member_of(self.subsystem) == member_of(subsystem)
-        if not (self.holds("operator") or (ours and self.holds("owner", "integrator"))):
+        if not self.describes(subsystem):
             raise self._missing(f"owner or integrator for {subsystem}", f"{subsystem} 的 owner 或 integrator ")
 
     def _missing(self, role: str, role_zh: str) -> RoleMissingError:

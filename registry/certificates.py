@@ -29,19 +29,25 @@ def read_certificate(data: bytes, subsystem: SubsystemId, *, use: CertificateUse
     """
     if use not in CERTIFICATE_USES:
         uses = ", ".join(CERTIFICATE_USES)
-        raise unprocessable("use", f"A certificate's use is one of {uses}.", f"证书用途应为 {uses} 之一。")
+        raise unprocessable("use", f"A certificate's use is one of {uses}.", f"证书用途应为 {uses} 之一。", "/use")
     try:
         pem = b"-----BEGIN" in data
         certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
         extensions = certificate.extensions
     except ValueError as error:
         raise unprocessable(
-            "certificate", "This is not an X.509 certificate in PEM or DER.", "不是 PEM 或 DER 格式的 X.509 证书。"
+            "certificate",
+            "This is not an X.509 certificate in PEM or DER.",
+            "不是 PEM 或 DER 格式的 X.509 证书。",
+            "/certificate",
         ) from error
     constraints = _extension(extensions, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise unprocessable(
-            "certificate", "This is a CA's certificate, not a subsystem's.", "这是 CA 证书，不是子系统证书。"
+            "certificate",
+            "This is a CA's certificate, not a subsystem's.",
+            "这是 CA 证书，不是子系统证书。",
+            "/certificate",
         )
     names = _extension(extensions, x509.SubjectAlternativeName)
     uris = set(names.get_values_for_type(x509.UniformResourceIdentifier)) if names is not None else set()
@@ -51,6 +57,7 @@ def read_certificate(data: bytes, subsystem: SubsystemId, *, use: CertificateUse
             "certificate-identity",
             f"The certificate names {named}, not {URI_PREFIX}{subsystem}.",
             f"证书标识为 {named}，而不是 {URI_PREFIX}{subsystem}。",
+            "/certificate",
         )
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         begin, end = certificate.not_valid_before_utc.isoformat(), certificate.not_valid_after_utc.isoformat()
@@ -58,13 +65,17 @@ def read_certificate(data: bytes, subsystem: SubsystemId, *, use: CertificateUse
             "certificate-validity",
             f"The certificate is valid from {begin} to {end}, not now.",
             f"证书有效期为 {begin} 至 {end}，当前不在有效期内。",
+            "/certificate",
         )
     if use != "client":
         try:
             sealing_key(certificate)
         except IdentityError as error:
             raise unprocessable(
-                "certificate-key", f"The certificate's key cannot seal: {error}.", f"证书密钥不能用于签封：{error}。"
+                "certificate-key",
+                f"The certificate's key cannot seal: {error}.",
+                f"证书密钥不能用于签封：{error}。",
+                "/certificate",
             ) from error
     return Certificate(
         fingerprint=fingerprint_of(certificate),

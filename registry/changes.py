@@ -12,17 +12,39 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import replace as with_fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from exchange import ConflictError, NotFoundError, ServiceId, SubsystemId
-from registry import rows, rules, tables
+from exchange import ConflictError, NotFoundError, NotRegisteredError, ServiceId, SubsystemId
+from registry import giving, rows, rules, tables
 from registry.certificates import read_certificate
-from registry.records import CertificateUse, Change, Grant, Member, Operation, Service, Subsystem
+from registry.records import (
+    CertificateUse,
+    Change,
+    Grant,
+    Group,
+    Member,
+    Operation,
+    Role,
+    RoleGrant,
+    Service,
+    Subsystem,
+)
+
+_NOUNS = {
+    "member": "成员",
+    "subsystem": "子系统",
+    "service": "服务",
+    "grant": "授权",
+    "group": "分组",
+    "role grant": "角色授予",
+    "certificate": "证书",
+    "resource": "资源",
+    "application": "申请",
+}
 
 
 class Changes:
@@ -40,6 +62,8 @@ class Changes:
         self.by = by
         self.why = why
         self.certificate = certificate
+        self.made: list[Change] = []
+        """What was changed in this transaction so far."""
 
     async def lock(self) -> None:
         """Wait for every change in progress elsewhere to end; nobody else changes anything until ours ends."""
@@ -59,7 +83,7 @@ class Changes:
         """Register a subsystem of a registered member; its state is changed by `set_subsystem_state` only."""
         rules.check_subsystem(subsystem)
         row = rows.subsystem_row(subsystem)
-        await self.must_exist(tables.members, row["member"], "member")
+        await self.must_exist(tables.members, row["member"], "member", pointer="/id")
         before = await self.find(tables.subsystems, id=subsystem.id)
         if before is not None:
             row["state"] = before["state"]
@@ -79,7 +103,7 @@ class Changes:
         """
         rules.check_service_id(service.id)
         rules.check_service(service)
-        await self.must_exist(tables.subsystems, service.owner, "subsystem")
+        await self.must_exist(tables.subsystems, service.owner, "subsystem", pointer="/id")
         row = rows.service_row(service)
         before = await self.find(tables.services, id=service.id)
         if before is not None:
@@ -118,33 +142,19 @@ class Changes:
         action = "service.enable" if is_open else "service.disable"
         return await self.put(tables.services, row, action, identifier, replace=True)
 
-    async def add_grant(self, grant: Grant) -> Change | None:
+    async def add_grant(self, grant: Grant, *, backdated: bool = False) -> Change | None:
         """Register a grant; one without an identifier gets `g` and the version, which is the change's `target`.
 
+        Args:
+            backdated: Whether it may begin before today, in China: for seeds and imports.
+
         Raises:
-            ConflictError: The identifier is registered with other terms, or was revoked: it does not come back to life.
+            UnprocessableError: A field is wrong, or it begins in the past.
+            NotRegisteredError: It names a subject, service or resource that is not there.
+            ConflictError: The identifier is registered with other terms, or was revoked: it does not come back to life. Or
+                the grant overlaps another (rule `grant-overlap`), or names a closed group or a resource not in force.
         """
-        rules.check_grant(grant)
-        if grant.group:
-            await self.must_exist(tables.groups, grant.group, "group")
-        else:
-            await self.must_exist(tables.subsystems, grant.client, "subsystem")
-        if grant.service:
-            await self.must_exist(tables.services, grant.service, "service")
-        row = rows.grant_row(with_fields(grant, active=True, revoked_at=None, revocation_reason=""))
-        before = await self.find(tables.grants, id=grant.id) if grant.id else None
-        if before == row:
-            return None
-        if before is not None:
-            raise ConflictError(
-                problem=f"Grant {grant.id} is registered with other terms, or revoked: give the new one another id.",
-                problem_zh=f"授权 {grant.id} 已登记且内容不同，或已撤销；请使用新的编号。",
-            )
-        version = await self.next_version()
-        row["id"] = grant.id or f"g{version}"
-        change = await self.record("grant", row["id"], None, row, version=version)
-        await self.write(tables.grants, row, version, exists=False)
-        return change
+        return await giving.add_grant(self, grant, backdated=backdated)
 
     async def find_grant(self, grant_id: str) -> Grant | None:
         """A grant as it stands in this transaction."""
@@ -153,11 +163,36 @@ class Changes:
 
     async def revoke(self, grant_id: str) -> Change | None:
         """End a grant now; a revoked one stays as it is."""
-        before = await self.must_exist(tables.grants, grant_id, "grant")
-        if before["state"] == "revoked":
-            return None
-        row = {**before, "state": "revoked", "revoked_at": self.now, "revocation_reason": self.why}
-        return await self.put(tables.grants, row, "grant.revoke", grant_id, replace=True)
+        return await giving.revoke(self, grant_id)
+
+    async def add_group(self, group: Group, *, replace: bool = False) -> Change | None:
+        """Register a group of subsystems, or change it with `replace`; a closed one does not come back."""
+        return await giving.add_group(self, group, replace=replace)
+
+    async def close_group(self, group_id: str) -> Change | None:
+        """A group holds nobody from now on; what was granted to it stays on record."""
+        return await giving.close_group(self, group_id)
+
+    async def grant_role(self, grant: RoleGrant) -> Change | None:
+        """Let a subsystem hold a role for a time; one without an identifier gets `r` and the version.
+
+        Raises:
+            ConflictError: It holds the role already (rule `role-overlap`), or the identifier is taken.
+        """
+        return await giving.grant_role(self, grant)
+
+    async def find_role_grant(self, role_grant_id: str) -> RoleGrant | None:
+        """A grant of a role as it stands in this transaction."""
+        row = await self._row(tables.role_grants, {"id": role_grant_id})
+        return None if row is None else rows.role_grant_of_row(row)
+
+    async def revoke_role(self, role_grant_id: str) -> Change | None:
+        """End the grant of a role now; a revoked one stays as it is."""
+        return await giving.revoke_role(self, role_grant_id)
+
+    async def revoke_standing_role(self, subsystem: SubsystemId, role: Role) -> Change | None:
+        """Take away a role that a subsystem was registered with; None if it was not."""
+        return await giving.revoke_standing_role(self, subsystem, role)
 
     async def register_certificate(
         self, subsystem: SubsystemId, certificate: bytes, *, use: CertificateUse = "adapter"
@@ -170,7 +205,7 @@ class Changes:
             ConflictError: It is registered for another subsystem or use, or was revoked.
         """
         record = read_certificate(certificate, subsystem, use=use, now=self.now)
-        await self.must_exist(tables.subsystems, subsystem, "subsystem")
+        await self.must_exist(tables.subsystems, subsystem, "subsystem", pointer="/subsystem")
         row = rows.certificate_row(record)
         return await self.put(tables.certificates, row, "certificate", record.fingerprint, replace=False)
 
@@ -218,6 +253,7 @@ class Changes:
         )
         values = {name: getattr(change, name) for name in Change.__dataclass_fields__}
         await self.connection.execute(sa.insert(tables.registry_changes).values(values))
+        self.made.append(change)
         return change
 
     async def next_version(self) -> int:
@@ -244,11 +280,19 @@ class Changes:
         row = await self._row(table, key)
         return None if row is None else {name: value for name, value in row.items() if name != "version"}
 
-    async def must_exist(self, table: sa.Table, identifier: str, what: str) -> dict[str, Any]:
-        """The row's content, without its version; raises NotFoundError."""
+    async def must_exist(self, table: sa.Table, identifier: str, what: str, *, pointer: str = "") -> dict[str, Any]:
+        """The row's content, without its version.
+
+        Args:
+            pointer: The member of a record that names it; empty where it is what the change is about.
+
+        Raises:
+            NotFoundError: There is none; NotRegisteredError with the pointer, if one is given.
+        """
         found = await self.find(table, **{next(iter(table.primary_key)).name: identifier})
         if found is None:
-            raise NotFoundError(what=f"{what} {identifier[:400]}")
+            missing = {"what": f"{what} {identifier[:400]}", "what_zh": f"{_NOUNS.get(what, what)} {identifier[:400]}"}
+            raise NotRegisteredError(**missing, pointer=pointer) if pointer else NotFoundError(**missing)
         return found
 
     async def _operations(self, service: ServiceId) -> dict[tuple[str, str], tuple[Operation, str]]:

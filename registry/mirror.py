@@ -49,6 +49,7 @@ class RegistryMirror:
         self._snapshot = Snapshot.empty()
         self._confirmed = float("-inf")
         self._failing = False
+        self._polling = asyncio.Lock()
         self._polled = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
@@ -91,6 +92,12 @@ class RegistryMirror:
             await self._polled.wait_for(lambda: condition(self._snapshot))
             return self._snapshot
 
+    async def reach(self, version: int) -> Snapshot:
+        """The snapshot once it holds `version`: asked for now, not at the next poll. Raises what the database raises."""
+        if self._snapshot.version < version:
+            await self._poll()
+        return self._snapshot
+
     async def wait_for_poll(self) -> None:
         """Return after the next poll, whether it reached the database or not."""
         async with self._polled:
@@ -116,12 +123,13 @@ class RegistryMirror:
                 self._polled.notify_all()
 
     async def _poll(self) -> None:
-        asked = self._monotonic()
-        version = await self._registry.version()
-        known = self._snapshot
-        if version != known.version:
-            base = known if version > known.version else Snapshot.empty()
-            rows = await self._registry.rows_since(base.version)
-            # In a thread: thousands of new grants take a while to index, and requests are being served meanwhile.
-            self._snapshot = await asyncio.to_thread(base.with_changes, rows)
-        self._confirmed = asked
+        async with self._polling:  # of two at once, the slower one would put back an older snapshot
+            asked = self._monotonic()
+            version = await self._registry.version()
+            known = self._snapshot
+            if version != known.version:
+                base = known if version > known.version else Snapshot.empty()
+                rows = await self._registry.rows_since(base.version)
+                # In a thread: thousands of new grants take a while to index, and requests are being served meanwhile.
+                self._snapshot = await asyncio.to_thread(base.with_changes, rows)
+            self._confirmed = asked

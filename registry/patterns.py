@@ -19,7 +19,8 @@ from functools import lru_cache
 
 MAX_LENGTH = 500
 _TOKEN = re.compile(r"\\(?P<escaped>[*{\\])|(?P<any>\*{2,})|(?P<star>\*)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
-_LITERAL, _NAME, _STAR, _ANY = "literal", "name", "star", "any"
+LITERAL, NAME, STAR, ANY = "literal", "name", "star", "any"
+"""Kinds of tokens a pattern consists of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class PathPattern:
     """Set when `template` is not; both are None for `**`, which matches every path."""
     specificity: tuple[int, int, int]
     """Sorts the more specific first: fewer `**`, fewer `*` and placeholders, more literal characters."""
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether there is no path that it does not match."""
+        return self.template is None and self.expression is None
 
     def matches(self, segments: tuple[str, ...], path: str) -> bool:
         """Whether the path fits; `path` is `path_of(segments)`, which refused rule 5 already."""
@@ -73,14 +79,14 @@ def compile_pattern(text: str) -> PathPattern:
         raise ValueError("a path pattern holds no control characters, no ? and no #")
     if {".", ".."} & set(text.split("/")):
         raise ValueError("a path pattern has no segment . or ..")
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     kinds = [kind for kind, _ in tokens]
-    literal = "".join(value for kind, value in tokens if kind == _LITERAL)
-    specificity = (kinds.count(_ANY), kinds.count(_STAR) + kinds.count(_NAME), -len(literal))
-    if kinds == [_ANY] or (kinds == [_LITERAL, _ANY] and literal == "/"):
+    literal = "".join(value for kind, value in tokens if kind == LITERAL)
+    specificity = (kinds.count(ANY), kinds.count(STAR) + kinds.count(NAME), -len(literal))
+    if kinds == [ANY] or (kinds == [LITERAL, ANY] and literal == "/"):
         return PathPattern(text, None, False, None, specificity)
     # `/a/**` is the template `/a` and at least one more segment, which may be empty: `/a/`.
-    open_ended = kinds[-1] == _ANY and text.rstrip("*").endswith("/")
+    open_ended = kinds[-1] == ANY and text.rstrip("*").endswith("/")
     template = _template(tokens[:-1] if open_ended else tokens)
     if template is not None and open_ended:
         template = template[:-1]  # the empty segment after the slash
@@ -88,7 +94,7 @@ def compile_pattern(text: str) -> PathPattern:
     return PathPattern(text, template, open_ended, expression, specificity)
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
+def tokens_of(text: str) -> list[tuple[str, str]]:
     """Wildcards and, between them, literals; neighbouring literals are one."""
     tokens: list[tuple[str, str]] = []
     literal = ""
@@ -99,20 +105,20 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         if match["escaped"]:
             continue
         if literal:
-            tokens.append((_LITERAL, literal))
+            tokens.append((LITERAL, literal))
             literal = ""
-        tokens.append((_ANY if match["any"] else _STAR if match["star"] else _NAME, ""))
+        tokens.append((ANY if match["any"] else STAR if match["star"] else NAME, ""))
     literal += text[position:]
-    return [*tokens, (_LITERAL, literal)] if literal else tokens
+    return [*tokens, (LITERAL, literal)] if literal else tokens
 
 
 def _template(tokens: list[tuple[str, str]]) -> tuple[str | None, ...] | None:
     """The segments, if each is either a literal or one placeholder."""
     marked = ""
     for kind, value in tokens:
-        if kind in (_STAR, _ANY):
+        if kind in (STAR, ANY):
             return None
-        marked += value if kind == _LITERAL else "\0"  # no pattern holds a control character
+        marked += value if kind == LITERAL else "\0"  # no pattern holds a control character
     if marked == "/":
         return ()
     segments: list[str | None] = []
@@ -132,7 +138,7 @@ def _expression(tokens: list[tuple[str, str]]) -> re.Pattern[str]:
     """
     pieces: list[list[tuple[str, str]]] = [[]]
     for token in tokens:
-        if token[0] == _ANY:
+        if token[0] == ANY:
             pieces.append([])
         else:
             pieces[-1].append(token)
@@ -145,17 +151,17 @@ def _expression(tokens: list[tuple[str, str]]) -> re.Pattern[str]:
 
 def _piece(tokens: list[tuple[str, str]], *, last: bool) -> str:
     """What stands between two `**`. In the last piece the last wildcard must be free to stretch up to the end."""
-    wildcards = [position for position, (kind, _) in enumerate(tokens) if kind != _LITERAL]
+    wildcards = [position for position, (kind, _) in enumerate(tokens) if kind != LITERAL]
     expression = ""
     position = 0
     while position < len(tokens):
         kind, value = tokens[position]
         position += 1
-        if kind == _LITERAL:
+        if kind == LITERAL:
             expression += re.escape(value)
             continue
-        literal = re.escape(tokens[position][1]) if position < len(tokens) and tokens[position][0] == _LITERAL else ""
-        step = f"[^/]{'+' if kind == _NAME else '*'}?{literal}"
+        literal = re.escape(tokens[position][1]) if position < len(tokens) and tokens[position][0] == LITERAL else ""
+        step = f"[^/]{'+' if kind == NAME else '*'}?{literal}"
         expression += step if last and position - 1 == wildcards[-1] else f"(?>{step})"
         position += bool(literal)
     return expression

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange import ServiceId, SubsystemId, create_engine, database_url, reading, sqlite_path, upgrade, writing
-from registry import rows, tables
+from registry import history, rows, tables
 from registry.changes import Changes
 from registry.file_watch import FileWatch
-from registry.records import CertificateUse, Change, Grant, Member, Rows, Service, Subsystem
+from registry.history import GrantInForce
+from registry.records import CertificateUse, Change, Grant, Group, Member, Rows, Service, Subsystem
 from registry.seed import Seed, SeedReport, read_seed
 from registry.snapshot import Snapshot
 
@@ -61,6 +62,10 @@ class Registry:
             self._watch.close()
         await self._engine.dispose()
 
+    def now(self) -> datetime:
+        """The time by the registry's clock."""
+        return self._clock()
+
     @asynccontextmanager
     async def change(self, *, by: str, why: str, certificate: str = "") -> AsyncIterator[Changes]:
         """Several changes in one transaction: all of them or none."""
@@ -68,6 +73,20 @@ class Registry:
             changes = Changes(connection, now=self._clock(), by=by, why=why, certificate=certificate)
             await changes.lock()
             yield changes
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose statements all see one state, for what lives in this database in modules of its own."""
+        await self._check_file()
+        async with reading(self._engine) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for what is not registered, only kept here: it takes no version, and leaves no change."""
+        await self._check_file()
+        async with writing(self._engine) as connection:
+            yield connection
 
     async def add_member(self, member: Member, *, by: str, why: str, replace: bool = False) -> Change | None:
         """Register a member; see `Changes.add_member`."""
@@ -99,35 +118,52 @@ class Registry:
     async def grant(
         self,
         *,
-        client: SubsystemId,
-        service: ServiceId,
+        client: SubsystemId = SubsystemId(""),
+        group: str = "",
+        service: ServiceId = ServiceId(""),
+        resource: str = "",
         purposes: Sequence[str],
         valid_to: datetime,
         valid_from: datetime | None = None,
         method: str = "*",
         path: str = "**",
         signed_requests: bool = False,
+        items: Sequence[str] = (),
+        masks: Mapping[str, str] | None = None,
+        quota_per_second: int = 0,
+        quota_per_day: int = 0,
+        case_pattern: str = "",
+        application: str = "",
         grant_id: str = "",
         decided_by: str = "",
+        backdated: bool = False,
         by: str,
         why: str,
     ) -> Grant:
-        """Let `client` call operations of `service` from `valid_from` (now) to `valid_to`; see `Changes.add_grant`."""
-        grant = Grant(
-            id=grant_id,
-            client=client,
-            service=service,
-            method=method,
-            path=path,
-            signed_requests=signed_requests,
-            purposes=tuple(purposes),
-            valid_from=valid_from or self._clock(),
-            valid_to=valid_to,
-            reason=why,
-            decided_by=decided_by or by,
-        )
+        """Let a client or group use a service or resource from `valid_from` (now) to `valid_to`; see `Changes.add_grant`."""
         async with self.change(by=by, why=why) as change:
-            added = await change.add_grant(grant)
+            grant = Grant(
+                id=grant_id,
+                client=client,
+                group=group,
+                service=service,
+                resource=resource,
+                method=method,
+                path=path,
+                signed_requests=signed_requests,
+                purposes=tuple(purposes),
+                items=tuple(items),
+                masks=dict(masks or {}),
+                quota_per_second=quota_per_second,
+                quota_per_day=quota_per_day,
+                case_pattern=case_pattern,
+                application=application,
+                valid_from=valid_from or change.now,
+                valid_to=valid_to,
+                reason=why,
+                decided_by=decided_by or by,
+            )
+            added = await change.add_grant(grant, backdated=backdated)
             registered = await change.find_grant(added.target if added else grant_id)
         assert registered is not None  # just added, or found equal
         return registered
@@ -136,6 +172,16 @@ class Registry:
         """End a grant now."""
         async with self.change(by=by, why=why) as change:
             return await change.revoke(grant_id)
+
+    async def add_group(self, group: Group, *, by: str, why: str, replace: bool = False) -> Change | None:
+        """Register a group of subsystems; see `Changes.add_group`."""
+        async with self.change(by=by, why=why) as change:
+            return await change.add_group(group, replace=replace)
+
+    async def close_group(self, group_id: str, *, by: str, why: str) -> Change | None:
+        """A group holds nobody from now on."""
+        async with self.change(by=by, why=why) as change:
+            return await change.close_group(group_id)
 
     async def register_certificate(
         self, subsystem: SubsystemId, certificate: bytes, *, use: CertificateUse = "adapter", by: str, why: str
@@ -183,17 +229,55 @@ class Registry:
         """The whole registry as it is now."""
         return Snapshot.empty().with_changes(await self.rows_since(0))
 
+    async def snapshot_at(self, moment: datetime, known_at: datetime | None = None) -> Snapshot:
+        """The whole registry as of a moment that is past; see `registry.history`.
+
+        Args:
+            known_at: When it was known so; the moment itself when not said.
+        """
+        async with self.reading() as connection:
+            return await history.snapshot_at(connection, moment, known_at)
+
+    async def grants_as_of(
+        self,
+        day: date,
+        *,
+        known_at: datetime | None = None,
+        client: SubsystemId | None = None,
+        service: ServiceId | None = None,
+    ) -> tuple[GrantInForce, ...]:
+        """Every grant in force at some time of a day in China, and by whose decision; see `registry.history`."""
+        async with self.reading() as connection:
+            return await history.grants_as_of(connection, day, known_at=known_at, client=client, service=service)
+
     async def grants(
-        self, *, client: str | None = None, service: str | None = None, revoked: bool = False
+        self,
+        *,
+        client: str | None = None,
+        service: str | None = None,
+        group: str | None = None,
+        resource: str | None = None,
+        application: str | None = None,
+        revoked: bool = False,
     ) -> tuple[Grant, ...]:
-        """Grants by version, optionally of one client or service; revoked ones too if asked for."""
-        query = sa.select(tables.grants).order_by(tables.grants.c.version)
-        if client is not None:
-            query = query.where(tables.grants.c.client == client)
-        if service is not None:
-            query = query.where(tables.grants.c.service == service)
+        """Grants as they were given, by version; those of one subject or object, or from one application, if named.
+
+        Args:
+            client: Of these, what was given to the subsystem itself; what its groups hold is found by `group`.
+            revoked: Whether revoked ones are wanted, too.
+        """
+        table = tables.grants
+        query = sa.select(table).order_by(table.c.version)
+        wanted = {
+            table.c.client: client,
+            table.c.service: service,
+            table.c.client_group: group,
+            table.c.resource: resource,
+            table.c.application: application,
+        }
+        query = query.where(*(column == value for column, value in wanted.items() if value is not None))
         if not revoked:
-            query = query.where(tables.grants.c.state == "active")
+            query = query.where(table.c.state == "active")
         return tuple(rows.grant_of_row(row) for row in await self._mappings(query))
 
     async def find_grant(self, grant_id: str) -> Grant | None:

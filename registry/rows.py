@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange import ServiceId, SubsystemId, member_of
 from registry import tables
+from registry.catalogue.resource import access_of
+from registry.catalogue.tables import resources
 from registry.records import (
     Certificate,
     Change,
@@ -18,6 +20,7 @@ from registry.records import (
     Member,
     Operation,
     OperationEntry,
+    ResourceEntry,
     RoleGrant,
     Rows,
     Service,
@@ -161,6 +164,12 @@ def group_of_row(row: Row) -> Group:
     )
 
 
+def resource_entry_of_row(row: Row | Mapping[str, Any]) -> ResourceEntry:
+    """Of a row of `resources`, or of what the record of changes holds of one."""
+    accesses = tuple(access_of(access) for access in row["accesses"])
+    return ResourceEntry(code=row["code"], accesses=accesses, active=row["state"] == "published")
+
+
 def grant_row(grant: Grant) -> dict[str, Any]:
     return {
         "id": grant.id,
@@ -268,10 +277,19 @@ async def load_rows(connection: AsyncConnection, since: int) -> Rows:
         certificates=tuple([certificate_of_row(row) async for row in _changed(connection, tables.certificates, since)]),
         groups=tuple([group_of_row(row) async for row in _changed(connection, tables.groups, since)]),
         role_grants=tuple([role_grant_of_row(row) async for row in _changed(connection, tables.role_grants, since)]),
+        resources=tuple([resource_entry_of_row(row) async for row in _changed(connection, _entries, since)]),
     )
 
 
-async def _changed(connection: AsyncConnection, table: sa.Table, since: int) -> AsyncIterator[Row]:
+# What decisions need of a resource; its contents are long, and one that was never published is nobody's to call.
+_entries = (
+    sa.select(resources.c.code, resources.c.accesses, resources.c.state, resources.c.version)
+    .where(resources.c.number > 0)
+    .subquery("entries")
+)
+
+
+async def _changed(connection: AsyncConnection, table: sa.FromClause, since: int) -> AsyncIterator[Row]:
     query = sa.select(table).where(table.c.version > since).order_by(table.c.version)
     # In batches: a registry of many grants must not hold up a loop that serves requests meanwhile.
     async with connection.stream(query) as result:

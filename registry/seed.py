@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from exchange import (
     ConflictError,
@@ -25,9 +24,8 @@ from exchange import (
     MeshError,
     ServiceId,
     SubsystemId,
-    UnprocessableError,
-    line_of,
-    written,
+    TomlSource,
+    read_toml,
 )
 from registry import records, rules, validity
 from registry.changes import Changes
@@ -141,7 +139,7 @@ class Seed(_Model):
     members: list[SeedMember] = Field(default_factory=list)
     grants: list[SeedGrant] = Field(default_factory=list)
 
-    _source: tuple[str, str] = PrivateAttr(("", ""))  # name and text of the file, to name lines in errors
+    _source: TomlSource = PrivateAttr(TomlSource("", ""))  # to name lines in errors
 
     async def apply(self, change: Changes) -> SeedReport:
         """Register what is missing.
@@ -155,9 +153,9 @@ class Seed(_Model):
                 outcomes[identifier] = await entry(change)
             except MeshError as error:
                 zh = error.detail_in("zh")
-                raise _located(self._source, location, error.rule, error.detail_in("en"), zh) from error
+                raise self._source.refuse(error.rule, location, error.detail_in("en"), zh) from error
             except ValueError as error:  # from validity: a time without its offset
-                raise _located(self._source, location, "validity", f"{error}.", f"{error}。") from error
+                raise self._source.refuse("validity", location, f"{error}.", f"{error}。") from error
         return SeedReport(
             added=tuple(key for key, outcome in outcomes.items() if outcome == "added"),
             unchanged=tuple(key for key, outcome in outcomes.items() if outcome == "unchanged"),
@@ -185,24 +183,8 @@ def read_seed(path: Path) -> Seed:
     Raises:
         UnprocessableError: The file cannot be read or breaks the format; the message names the line and the key.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UnprocessableError(
-            "seed", problem=f"{path} cannot be read: {reason}.", problem_zh=f"无法读取 {path}：{reason}。"
-        ) from error
-    try:
-        seed = Seed.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UnprocessableError(
-            "seed", problem=f"{path.name}: {error}.", problem_zh=f"{path.name}：TOML 语法错误：{error}。"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = tuple(part for part in first["loc"] if part not in ("datetime", "date"))  # names of a union's arms
-        raise _located((path.name, text), location, "seed", f"{first['msg']}.", f"{first['msg']}。") from error
-    seed._source = (path.name, text)
+    seed, source = read_toml(path, Seed, "seed")
+    seed._source = source
     return seed
 
 
@@ -211,12 +193,3 @@ async def _outcome(change: Awaitable[Change | None]) -> _Outcome:
         return "unchanged" if await change is None else "added"
     except ConflictError:
         return "differing"
-
-
-def _located(source: tuple[str, str], location: Location, rule: str, problem: str, zh: str) -> UnprocessableError:
-    name, text = source
-    line = line_of(text, location) if text else None
-    where = f"{name}, line {line}: " if line else f"{name}: " if name else ""
-    where_zh = f"{name} 第 {line} 行：" if line else f"{name}：" if name else ""
-    key = written(location)
-    return UnprocessableError(rule, problem=f"{where}{key}: {problem}", problem_zh=f"{where_zh}{key}：{zh}")

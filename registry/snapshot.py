@@ -2,10 +2,11 @@
 
 Rules:
 1. What is not granted is refused. There is no wildcard for clients or services.
-2. A call passes when one active grant of the client for the service covers method, path, time and purpose, the service
-   is open, and one of its declared operations matches.
-3. Cost: two dictionary look-ups and the few grants between one client and one service, however many there are in all.
-4. A snapshot never changes. `with_changes` makes the next one and shares what stayed the same.
+2. A call passes when one active grant of the client, or of a group it is in, covers method, path, time, purpose and case at
+   the service, the service is open, and one of its declared operations matches.
+3. A service that is not listed does not exist for a client that holds nothing there, not even something that ended.
+4. Cost: a few dictionary look-ups and the few grants that the call may meet, however many there are in all.
+5. A snapshot never changes. `with_changes` makes the next one and shares what stayed the same.
 """
 
 from __future__ import annotations
@@ -15,10 +16,27 @@ from dataclasses import dataclass, replace
 
 from exchange import MemberId, ServiceId, SubsystemId, member_of, owner_of
 from registry import refusals
+from registry.coverings import Covering
+from registry.holdings import Holdings
+from registry.nearest import Call, refusal_of
 from registry.operations import OperationIndex
-from registry.pairings import Pair, Pairing, with_grants
-from registry.patterns import path_of
-from registry.records import Certificate, Grant, Member, Operation, OperationEntry, Role, Rows, Service, Subsystem
+from registry.patterns import compile_pattern, path_of
+from registry.records import (
+    Access,
+    Certificate,
+    Grant,
+    Group,
+    Member,
+    Operation,
+    OperationEntry,
+    ResourceEntry,
+    Role,
+    RoleGrant,
+    Rows,
+    Service,
+    Subsystem,
+)
+from registry.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +54,11 @@ class Snapshot:
 
     __slots__ = (
         "_certificates",
+        "_holdings",
         "_members",
         "_operation_entries",
         "_operations",
-        "_pairings",
+        "_roles",
         "_services",
         "_services_by_nats_subject",
         "_stated_services",
@@ -57,7 +76,8 @@ class Snapshot:
     _services: Mapping[ServiceId, Service]  # with operations, and closed when the owner is suspended
     _services_by_nats_subject: Mapping[str, Service]
     _operations: Mapping[ServiceId, OperationIndex]
-    _pairings: Mapping[Pair, Pairing]
+    _holdings: Holdings
+    _roles: Roles
     _certificates: Mapping[str, Certificate]
 
     @classmethod
@@ -68,16 +88,20 @@ class Snapshot:
         self._members, self._subsystems, self._suspended = {}, {}, frozenset()
         self._stated_services, self._operation_entries = {}, {}
         self._services, self._services_by_nats_subject, self._operations = {}, {}, {}
-        self._pairings, self._certificates = {}, {}
+        self._holdings, self._roles, self._certificates = Holdings.none(), Roles.none(), {}
         return self
 
     def with_changes(self, rows: Rows) -> Snapshot:
         """The snapshot that follows when `rows` are what changed after this one."""
         new = type(self)()
         new.version = rows.version
-        new._members = {**self._members, **{member.id: member for member in rows.members}}
-        new._certificates = {**self._certificates, **{each.fingerprint: each for each in rows.certificates}}
-        new._pairings = with_grants(self._pairings, rows.grants)
+        new._members, new._certificates = self._members, self._certificates
+        if rows.members:
+            new._members = {**self._members, **{member.id: member for member in rows.members}}
+        if rows.certificates:
+            new._certificates = {**self._certificates, **{each.fingerprint: each for each in rows.certificates}}
+        new._holdings = self._holdings.with_changes(rows, new._members)
+        new._roles = self._roles.with_changes(rows.role_grants) if rows.role_grants else self._roles
         if not (rows.subsystems or rows.services or rows.operations):
             new._subsystems, new._suspended = self._subsystems, self._suspended
             new._stated_services, new._operation_entries = self._stated_services, self._operation_entries
@@ -104,6 +128,7 @@ class Snapshot:
         segments: tuple[str, ...],
         purpose: str | None,
         now: float,
+        case: str = "",
     ) -> Decision:
         """Return what permits the call, or raise why nothing does.
 
@@ -112,35 +137,49 @@ class Snapshot:
             segments: Decoded segments of the path after the service code; empty for no path. `/a/` is ("a", "").
             purpose: As the caller named it; None when it named none.
             now: Unix seconds.
+            case: The case number that the caller named, if it named one.
 
         Raises:
             UnknownMemberError: The owner of the service is not registered.
-            UnknownServiceError: The owner offers no such service.
+            UnknownServiceError: The owner offers no such service, as far as the client may know.
             AccessDeniedError: No grant covers the call; `rule` says which condition failed.
             ServiceDisabledError: The call is granted and the service closed.
         """
         found = self._services.get(service)
-        if found is None:
+        pairing = self._holdings.pairing(client, service)
+        if found is None or (pairing is None and not found.listed and found.owner != client):
             owner = owner_of(service)
             raise refusals.unknown_service(service) if owner in self._subsystems else refusals.unknown_provider(owner)
         if client in self._suspended:
             raise refusals.client_suspended(client)
-        pairing = self._pairings.get((client, service))
-        if pairing is None:
-            raise refusals.no_grant(client, service)
         if segments == ("",):
             segments = ()  # "/" after the service code and nothing at all are one path
         path = path_of(segments)
-        if path is None:
-            raise pairing.not_covered(method, None)
-        grant, purpose = pairing.permit(method, segments, path, purpose, now)
+        permitted = pairing.permit(method, segments, path, purpose, now, case) if pairing and path is not None else None
+        if permitted is None:
+            resources = self._resources_for(service, method, segments, path)
+            if pairing is None:
+                raise refusals.no_grant(client, service, resources)
+            raise refusal_of(pairing, Call(client, service, method, segments, path, purpose, case, now), resources)
         if not found.open:
             raise refusals.closed(found)
+        assert path is not None  # or nothing would have been permitted
         operations = self._operations[service]
         operation = operations.find(method, segments, path)
         if operation is None:
             raise refusals.no_operation(service, method, path, operations.methods(segments, path))
+        grant, purpose = permitted
         return Decision(found, grant, operation, purpose)
+
+    def _resources_for(
+        self, service: ServiceId, method: str, segments: tuple[str, ...], path: str | None
+    ) -> tuple[str, ...]:
+        """Codes of the resources of the catalogue that a call asks for."""
+
+        def asks(access: Access) -> bool:
+            return access.method in ("*", method) and compile_pattern(access.path).matches(segments, path or "")
+
+        return () if path is None else self._holdings.resources_for(service, asks)
 
     def member(self, identifier: MemberId) -> Member | None:
         return self._members.get(identifier)
@@ -164,10 +203,20 @@ class Snapshot:
     def subsystems_of(self, member: MemberId) -> tuple[Subsystem, ...]:
         return tuple(each for each in self.subsystems() if member_of(each.id) == member)
 
-    def has_role(self, subsystem: SubsystemId, role: Role) -> bool:
-        """Whether an active subsystem holds a role."""
+    def has_role(self, subsystem: SubsystemId, role: Role, now: float) -> bool:
+        """Whether an active subsystem holds a role at `now` (Unix seconds)."""
+        return role in self.roles_of(subsystem, now)
+
+    def roles_of(self, subsystem: SubsystemId, now: float) -> frozenset[Role]:
+        """The roles that an active subsystem holds at `now` (Unix seconds): those it was registered with, and granted ones."""
         found = self._subsystems.get(subsystem)
-        return found is not None and found.active and role in found.roles
+        if found is None or not found.active:
+            return frozenset()
+        return self._roles.of(subsystem, now).union(found.roles)
+
+    def role_grants_of(self, subsystem: SubsystemId) -> tuple[RoleGrant, ...]:
+        """Every role granted to a subsystem, those that ended too."""
+        return self._roles.grants_of(subsystem)
 
     def service(self, identifier: ServiceId) -> Service | None:
         return self._services.get(identifier)
@@ -184,10 +233,46 @@ class Snapshot:
     def services_by_nats_subject(self) -> Mapping[str, Service]:
         return self._services_by_nats_subject
 
+    def exists_for(self, client: SubsystemId, service: ServiceId) -> bool:
+        """Whether a client may know that a service is offered: it is listed, its own, or something of it was granted."""
+        found = self._services.get(service)
+        if found is None:
+            return False
+        return found.listed or found.owner == client or self._holdings.pairing(client, service) is not None
+
     def grants(self, client: SubsystemId, service: ServiceId) -> tuple[Grant, ...]:
-        """All grants of a client for a service, revoked and expired ones too, in the order they were given."""
-        pairing = self._pairings.get((client, service))
-        return tuple(pairing.grants.values()) if pairing else ()
+        """What a client holds at a service by itself, through groups and for resources; what ended, too. The oldest first."""
+        pairing = self._holdings.pairing(client, service)
+        return pairing.grants() if pairing else ()
+
+    def coverings(self, client: SubsystemId, service: ServiceId) -> tuple[Covering, ...]:
+        """What a client holds at a service that is not revoked, over or still to come, in the order it is chosen in."""
+        pairing = self._holdings.pairing(client, service)
+        return tuple(pairing.coverings()) if pairing else ()
+
+    def group(self, identifier: str) -> Group | None:
+        """A group, closed or not."""
+        return self._holdings.groups.group(identifier)
+
+    def groups(self) -> tuple[Group, ...]:
+        """All groups, closed ones too, by identifier."""
+        return self._holdings.groups.all()
+
+    def groups_of(self, subsystem: SubsystemId) -> frozenset[str]:
+        """The identifiers of the groups that hold a subsystem."""
+        return self._holdings.groups_of(subsystem)
+
+    def members_of_group(self, identifier: str) -> tuple[Subsystem, ...]:
+        """The registered subsystems that a group holds, by identifier."""
+        return tuple(each for each in self.subsystems() if identifier in self._holdings.groups_of(each.id))
+
+    def resource(self, code: str) -> ResourceEntry | None:
+        """What decisions know of a resource of the catalogue."""
+        return self._holdings.resource(code)
+
+    def resources_at(self, service: ServiceId) -> tuple[ResourceEntry, ...]:
+        """The resources that are to be had at a service, by code."""
+        return self._holdings.resources_at(service)
 
     def certificate(self, fingerprint: str) -> Certificate | None:
         """A registered certificate, revoked ones too."""

@@ -14,21 +14,18 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from ca_auth.request_signing.http_signatures import RequestSignature
-from ca_auth.request_signing.nonce_tables import NonceTable, NonceTableError, PostgresqlNonceTable, SqliteNonceTable
+from ca_auth.request_signing.nonce_tables import NonceTable, PostgresqlNonceTable, SqliteNonceTable
 from ca_auth.request_signing.signature_refusals import nonce_used
-from exchange import UnavailableError, database_url, sqlite_path, upgrade
+from exchange import DatabaseFailedError, GroupCommit, SqliteWriter, UnavailableError, open_writer
 
 REMEMBERED_SECONDS: Final = 120
 """How long after `created` a nonce is known."""
@@ -64,13 +61,10 @@ class NonceStore:
     def __init__(self, table: NonceTable, *, clock: Callable[[], float] = time.time, timeout: float = 2.0) -> None:
         self._table = table
         self._clock = clock
-        self._timeout = timeout
         self._seen: set[bytes] = set()
         self._order: deque[tuple[float, bytes]] = deque()
-        self._waiting: dict[bytes, tuple[int, asyncio.Future[bool]]] = {}
-        self._writing: asyncio.Task[None] | None = None
         self._forgotten_at = 0.0
-        self._stalled = False
+        self._commits = GroupCommit(self._write, unavailable=NoncesUnavailableError, name="nonces", timeout=timeout)
 
     @classmethod
     async def open(cls, database: str, *, clock: Callable[[], float] = time.time, timeout: float = 2.0) -> NonceStore:
@@ -79,20 +73,13 @@ class NonceStore:
         Raises:
             NoncesUnavailableError: The database cannot be reached or written; our events say why.
         """
-        url = database_url(database)
-        file = sqlite_path(url)
         try:
-            if file is not None:
-                # First without a thread: aiosqlite's does not outlive a file that cannot be opened in good order.
-                sqlite3.connect(file).close()
-            await upgrade(url, "ca_auth.request_signing.migrations")
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            writer = await open_writer(database, "ca_auth.request_signing.migrations", "nonces")
+        except DatabaseFailedError as error:
             events.error("nonces.open", error=str(error))
             raise NoncesUnavailableError from error
-        if file is not None:
-            return cls(SqliteNonceTable(file), clock=clock, timeout=timeout)
-        _, arguments = url.get_dialect()().create_connect_args(url)
-        return cls(PostgresqlNonceTable(dict(arguments)), clock=clock, timeout=timeout)
+        table = SqliteNonceTable(writer) if isinstance(writer, SqliteWriter) else PostgresqlNonceTable(writer)
+        return cls(table, clock=clock, timeout=timeout)
 
     async def spend(self, signature: RequestSignature) -> None:
         """Return when the nonce of a verified signature counts as used from now on, everywhere.
@@ -118,56 +105,30 @@ class NonceStore:
         self._forget_seen()
         if key in self._seen:
             return False
-        if self._stalled:
+        if self._commits.stalled:
             raise NoncesUnavailableError
+        # Should it come too late, it may still get there. It stays seen: the caller signs again.
         self._seen.add(key)
         self._order.append((until, key))
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        self._waiting[key] = (int(until), future)
-        if self._writing is None:
-            self._writing = loop.create_task(self._write())
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await future
-        except TimeoutError as error:
-            # It may still get there. It stays seen: the caller signs again.
-            if not self._stalled:
-                events.error("nonces.stalled", seconds=self._timeout)
-            self._stalled = True
-            raise NoncesUnavailableError from error
+        return await self._commits.submit((key, int(until)))
 
     async def close(self) -> None:
         """Wait for what is being written, then let go of the database; what came later is refused."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=self._timeout)
+        await self._commits.close()
         await self._table.close()
 
-    async def _write(self) -> None:
-        """One transaction after another, as long as anyone waits."""
+    async def _write(self, batch: list[tuple[bytes, int]]) -> list[bool]:
+        """One transaction: whether each of the nonces is new."""
+        now = self._clock()
+        forget = int(now) if abs(now - self._forgotten_at) > _FORGET_EVERY else None
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, {}
-                now = self._clock()
-                forget = int(now) if abs(now - self._forgotten_at) > _FORGET_EVERY else None
-                try:
-                    new = await self._table.add({key: until for key, (until, _) in batch.items()}, forget)
-                except NonceTableError as error:
-                    events.error("nonces.write", error=str(error), nonces=len(batch))
-                    self._seen.difference_update(batch)
-                    for _, future in batch.values():
-                        if not future.done():
-                            future.set_exception(NoncesUnavailableError())
-                else:
-                    if forget is not None:
-                        self._forgotten_at = now
-                    for key, (_, future) in batch.items():
-                        if not future.done():
-                            future.set_result(key in new)
-                finally:
-                    self._stalled = False  # whatever it said, the database speaks again
-        finally:
-            self._writing = None
+            new = await self._table.add(dict(batch), forget)
+        except DatabaseFailedError:
+            self._seen.difference_update(key for key, _ in batch)
+            raise
+        if forget is not None:
+            self._forgotten_at = now
+        return [key in new for key, _ in batch]
 
     def _forget_seen(self) -> None:
         """Those seen first go first; one that must be known longer keeps later ones for a while, which harms nobody."""

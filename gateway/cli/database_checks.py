@@ -67,7 +67,14 @@ async def log(settings: Settings) -> tuple[list[Finding], int | None]:
         reader = LogReader(engine)
         size, _ = await reader.size()
         newest = await reader.entry_at(size - 1) if size else None
-        findings.append(ok("log", f"{size} exchanges on record", f"已有 {size} 条交换记录"))
+        exchanges, changes = await reader.counts()
+        findings.append(
+            ok(
+                "log",
+                f"{exchanges} exchanges and {changes} changes of the registry on record",
+                f"已有 {exchanges} 条交换记录、{changes} 条登记变更记录",
+            )
+        )
         findings.append(await _checkpoint(reader, settings, size))
         findings += await _intents(reader)
         return findings, newest.at_ms if newest else None

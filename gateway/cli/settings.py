@@ -40,6 +40,7 @@ def from_folder(data: Path) -> dict[str, Any]:
         "keys_file": data / "keys.json",
         "log_database": f"sqlite:///{data / 'log.db'}",
         "nonce_database": f"sqlite:///{data / 'nonces.db'}",
+        "quota_database": f"sqlite:///{data / 'quotas.db'}",
     }
 
 

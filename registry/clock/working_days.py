@@ -17,19 +17,18 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from exchange import TomlSource, UnprocessableError, read_toml
+from exchange import UnprocessableError
 
 if TYPE_CHECKING:
     from holidays import HolidayBase
 
-_RULE: Final = "working-days"
+RULE: Final = "working-days"
+"""What errors about the calendar name."""
 _YEARS_AHEAD: Final = 5
 """How many years past the published calendar are counted at all; nothing is owed later than that."""
 _DAY: Final = timedelta(days=1)
@@ -72,7 +71,7 @@ class Calendar:
         first, until = self._span()
         if not first <= day or day.year > until.year + _YEARS_AHEAD:
             raise UnprocessableError(
-                _RULE,
+                RULE,
                 problem=f"Working days are known from {first} on and estimated until {until.year + _YEARS_AHEAD}-12-31; "
                 f"{day} lies outside.",
                 problem_zh=f"工作日历自 {first} 起已知，推算至 {until.year + _YEARS_AHEAD}-12-31；{day} 超出范围。",
@@ -80,7 +79,7 @@ class Calendar:
         named = self._named.get(day)
         if named is not None:
             return named
-        if day.year in self._noticed and day.year not in _library_years():
+        if day.year in self._noticed and day.year not in library_years():
             return day.weekday() < 5  # the notice lists every day off: what it does not name is as in any week
         return self._library(day.year).is_working_day(day)
 
@@ -116,8 +115,8 @@ class Calendar:
 
     def _span(self) -> tuple[date, date]:
         if self._published is None:
-            known = _library_years() | self._noticed
-            first = last = min(_library_years())
+            known = library_years() | self._noticed
+            first = last = min(library_years())
             while last + 1 in known:
                 last += 1
             self._published = date(first, 1, 1), date(last, 12, 31)
@@ -127,7 +126,7 @@ class Calendar:
         found = self._years.get(year)
         if found is None:
             # With the year after: its notice may move work onto this year's last days.
-            found = self._years[year] = _holidays(year, year + 1)
+            found = self._years[year] = library_holidays(year, year + 1)
         return found
 
 
@@ -141,124 +140,18 @@ class MovedDays:
     """Mondays to Fridays that are not."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+@cache
+def library_years() -> frozenset[int]:
+    """The years whose notices the library holds: its own table of moved days says how far it goes."""
+    return frozenset(getattr(library_holidays(2025), "special_public_holidays"))  # noqa: B009  # not in its types
 
 
-class _NoticeEntry(_Model):
-    year: int = Field(ge=2001, le=2099)
-    title: str = Field(min_length=1)
-    days_off: list[list[date]] = Field(default_factory=list)
-    working: list[date] = Field(default_factory=list)
+def library_holidays(*years: int, observed: bool = True) -> HolidayBase:
+    """The library's days off in these years.
 
-
-class _NoticeFile(_Model):
-    notices: list[_NoticeEntry]
-
-
-@dataclass
-class _Reading:
-    """The entries of a file, one after the other."""
-
-    source: TomlSource
-    days_off: dict[int, set[date]] = field(default_factory=dict)
-
-    def notice(self, index: int, entry: _NoticeEntry) -> Notice:
-        working: dict[date, bool] = {}
-        for position, stretch in enumerate(entry.days_off):
-            if len(stretch) not in (1, 2) or stretch[0] > stretch[-1]:
-                raise self._wrong(
-                    index,
-                    "days_off",
-                    position,
-                    "write one day, or the first and the last of a stretch: [2027-10-01, 2027-10-07].",
-                    "请写一天，或起止两天：[2027-10-01, 2027-10-07]。",
-                )
-            for number in range((stretch[-1] - stretch[0]).days + 1):
-                day = stretch[0] + _DAY * number
-                self._check_year(index, entry.year, "days_off", position, day)
-                working[day] = False
-        for position, day in enumerate(entry.working):
-            self._check_year(index, entry.year, "working", position, day)
-            if day in working:
-                raise self._wrong(
-                    index, "working", position, f"{day} is among the days off, too.", f"{day} 同时列为放假。"
-                )
-            if day.weekday() < 5 and not self._is_freed(entry.year, day):
-                raise self._wrong(
-                    index,
-                    "working",
-                    position,
-                    f"{day} is no Saturday or Sunday, nor was it a day off: it is worked anyway.",
-                    f"{day} 不是周末，也未被列为放假，本来就上班。",
-                )
-            working[day] = True
-        self.days_off.setdefault(entry.year, set()).update(day for day, works in working.items() if not works)
-        return Notice(year=entry.year, working=working)
-
-    def check_complete(self, index: int, year: int) -> None:
-        """Refuse a year that only the file knows when a holiday of the law is missing: the whole year would be wrong."""
-        if year in _library_years():
-            return
-        missing = sorted(day for day in _holidays(year, observed=False) if day not in self.days_off[year])
-        if missing:
-            raise self._wrong(
-                index,
-                "days_off",
-                None,
-                f"every day off of {year} must be listed, because nothing else is known of it; {missing[0]} is missing.",
-                f"{year} 年尚无其他日历数据，须列出全部放假日；缺少 {missing[0]}。",
-            )
-
-    def _is_freed(self, year: int, day: date) -> bool:
-        if day in self.days_off.get(year, ()):
-            return True
-        return day.year in _library_years() and not _holidays(day.year, day.year + 1).is_working_day(day)
-
-    def _check_year(self, index: int, year: int, key: str, position: int, day: date) -> None:
-        # A notice may reach back into December, when it frees days before New Year's Day or moves work there.
-        if day.year != year and (day.year, day.month) != (year - 1, 12):
-            raise self._wrong(
-                index,
-                key,
-                position,
-                f"{day} is neither in {year} nor in the December before.",
-                f"{day} 不在 {year} 年，也不在上年 12 月。",
-            )
-
-    def _wrong(self, index: int, key: str, position: int | None, problem: str, zh: str) -> UnprocessableError:
-        location = ("notices", index, key) if position is None else ("notices", index, key, position)
-        return self.source.refuse(_RULE, location, problem, zh)
-
-
-def read_calendar(path: Path | None = None) -> Calendar:
-    """The calendar, with the notices in a TOML file (docs/clock.md) over what the library holds.
-
-    Raises:
-        UnprocessableError: The file breaks the format, or contradicts itself; the message names the line and the key.
+    Args:
+        observed: False leaves the holidays of the law, on the days the law names.
     """
-    if path is None:
-        return Calendar()
-    content, source = read_toml(path, _NoticeFile, _RULE)
-    reading = _Reading(source)
-    notices = [reading.notice(index, entry) for index, entry in enumerate(content.notices)]
-    for index, entry in enumerate(content.notices):
-        reading.check_complete(index, entry.year)
-    return Calendar(notices)
-
-
-def _library_years() -> frozenset[int]:
-    """The years of whose notices the library holds the moves: its own data say how far it goes."""
-    global _known_years  # noqa: PLW0603  # a fact about an installed library: it does not change while we run
-    if _known_years is None:
-        _known_years = frozenset(getattr(_holidays(2025), "special_public_holidays"))  # noqa: B009  # not in its types
-    return _known_years
-
-
-_known_years: frozenset[int] | None = None
-
-
-def _holidays(*years: int, observed: bool = True) -> HolidayBase:
     from holidays import country_holidays  # slow to load, and most programs never count days
 
     return country_holidays("CN", years=years, observed=observed)

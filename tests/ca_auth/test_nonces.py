@@ -19,10 +19,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
-from ca_auth.request_signing.nonce_tables import NonceTableError, SqliteNonceTable, metadata
+from ca_auth.request_signing.nonce_tables import SqliteNonceTable, metadata
 from ca_auth.request_signing.nonces import REMEMBERED_SECONDS, NonceStore, NoncesUnavailableError
 from ca_auth.request_signing.signature_refusals import RequestSignatureError
-from exchange import create_engine, reading, sqlite_path, upgrade
+from exchange import DatabaseFailedError, SqliteWriter, create_engine, reading, sqlite_path, upgrade
 from exchange import database_url as parsed_url
 from tests.ca_auth.signed_requests import NOW, QUESTION
 from tests.ci import missing
@@ -119,7 +119,7 @@ class Counting(SqliteNonceTable):
     """Says how large the transactions were."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(SqliteWriter(path, "nonces"))
         self.sizes: list[int] = []
 
     async def add(self, keys: Mapping[bytes, int], forget_before: int | None) -> set[bytes]:
@@ -223,33 +223,30 @@ class Silent:
 async def test_nobody_queues_behind_a_silent_database(sqlite_url: str) -> None:
     path = sqlite_path(parsed_url(sqlite_url))
     assert path is not None
-    table = Silent(SqliteNonceTable(path))
+    table = Silent(SqliteNonceTable(SqliteWriter(path, "nonces")))
     store = NonceStore(table, clock=lambda: NOW, timeout=0.05)
     with pytest.raises(NoncesUnavailableError):
         await store.use(TAX, "nonce-0000000001", NOW + 120)
     for number in range(100):
         with pytest.raises(NoncesUnavailableError):
             await store.use(TAX, f"another-{number:010}", NOW + 120)
-    assert not store._waiting  # refused at once, and nothing piles up
+    assert not store._commits.waiting  # refused at once, and nothing piles up
     assert table.asked == 1
     table.may.set()
-    while store._writing is not None:
+    while store._commits.busy:
         await asyncio.sleep(0)
     assert await store.use(TAX, "nonce-0000000002", NOW + 120)
     assert not await store.use(TAX, "nonce-0000000001", NOW + 120)  # it got there after all
     await store.close()
 
 
-async def test_a_table_held_by_a_frozen_process_is_an_error_and_no_hang(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_table_held_by_a_frozen_process_is_an_error_and_no_hang(sqlite_url: str) -> None:
     path = sqlite_path(parsed_url(sqlite_url))
     assert path is not None
-    monkeypatch.setattr("ca_auth.request_signing.nonce_tables._BUSY_MS", 50)
     holder = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    table = SqliteNonceTable(path)
-    with pytest.raises(NonceTableError):
+    table = SqliteNonceTable(SqliteWriter(path, "nonces", patience=0.05))
+    with pytest.raises(DatabaseFailedError):
         await table.add({b"k": NOW}, None)
     os.close(holder)
     assert await table.add({b"k": NOW}, None) == {b"k"}

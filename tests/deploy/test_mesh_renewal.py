@@ -169,10 +169,10 @@ async def test_a_renewal_under_load_drops_nothing(tmp_path: Path) -> None:
 
 
 async def recorded(mesh: Up) -> AsyncIterator[dict[str, dict[str, str]]]:
-    """Every record that the log holds."""
+    """Every record of an exchange that the log holds."""
     engine = create_engine(f"sqlite:///{mesh.folder / DATA / 'log.db'}")
     try:
-        async for entry in LogReader(engine).iter_entries():
+        async for entry in LogReader(engine).iter_entries(kind="exchange"):
             yield json.loads(entry.leaf)
     finally:
         await engine.dispose()

@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Raw
 
+from exchange.change_record import ChangeRecord
 from exchange.checkpoint import NoteSigner, NoteVerifier
 from exchange.database import create_engine, database_url, sqlite_path, upgrade
 from exchange.envelope import AnswerStatement, QueryStatement, statement_bytes
@@ -75,7 +77,7 @@ class Attempt:
     at_ms: int
     client: str
     service: str
-    outcome: Outcome
+    outcome: Outcome | Literal["change"]
     rule: str
     salt: bytes = b"s" * 16
 
@@ -88,7 +90,7 @@ class Attempt:
             self.service,
             self.outcome,
             self.rule,
-            self.salt,
+            self.salt or None,
             self.record,
         )
 
@@ -142,6 +144,30 @@ def attempt(
         status=200 if answered else 403,
     )
     return Attempt(record_bytes(record), exchange_id, at_ms, asked.client, asked.service, outcome, rule)
+
+
+def change_record(version: int = 1, **changes: Any) -> ChangeRecord:
+    """A change of a registry, by default one that somebody made at the machine itself."""
+    fields: dict[str, Any] = {
+        "registry": "6a1f7a0e-0000-4000-8000-000000000001",
+        "version": version,
+        "at": datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC),
+        "by": "张三",
+        "certificate": "",
+        "why": "批复〔2026〕7号",
+        "action": "grant.revoke",
+        "target": f"g{version}",
+        "before": {"id": f"g{version}", "purposes": ["a", "b"], "revoked_at": None, "state": "active"},
+        "after": {"id": f"g{version}", "purposes": ["a", "b"], "revoked_at": "2026-05-04", "state": "revoked"},
+    }
+    return ChangeRecord.of(**{**fields, **changes})
+
+
+def change_attempt(change: ChangeRecord, at_ms: int = 0) -> Attempt:
+    """A change as it is appended to a log."""
+    at_ms = at_ms or now_ms()
+    exchange_id, record = change.entry(_time_text(at_ms))
+    return Attempt(record, exchange_id, at_ms, "", change.target, "change", change.action, b"")
 
 
 @dataclass

@@ -19,6 +19,7 @@ from exchange.database import create_engine
 from registry import Operation, Service, Subsystem
 from tests.gateway.echo_backend import EchoBackend, echo_backend
 from tests.gateway.exchange_mesh import Mesh, service
+from tests.gateway.management_desk import Desk, furnish
 
 WHO: dict[str, Any] = {"by": "test", "why": "test"}
 GHOST = SubsystemId(f"{member_of(CALLER)}/ghost")
@@ -60,7 +61,7 @@ async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         try:
             yield mesh
             # A record too many, left after its test, is found here.
-            assert (await mesh.log.size())[0] == mesh.recorded
+            assert (await mesh.log.counts())[0] == mesh.recorded
         finally:
             await asyncio.gather(*(client.aclose() for client in mesh.clients.values()))
             await engine.dispose()
@@ -72,11 +73,24 @@ async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def mesh(running_mesh: Mesh) -> AsyncIterator[Mesh]:
-    """The module's mesh; after each test its log holds exactly one entry for each attempt made so far."""
+    """The module's mesh; after each test its log holds exactly one entry for each attempt made so far, beside changes."""
     yield running_mesh
-    size = (await running_mesh.log.size())[0]
-    expected, running_mesh.recorded = running_mesh.recorded, size  # one test's fault is not the next one's
-    assert size == expected
+    found = (await running_mesh.log.counts())[0]
+    expected, running_mesh.recorded = running_mesh.recorded, found  # one test's fault is not the next one's
+    assert found == expected
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    """One gateway for a module, to manage."""
+    async with trial_mesh(tmp_path_factory.mktemp("desk"), gateways=0) as trial:
+        await furnish(trial)
+        await trial.add_gateway()
+        desk = Desk(trial=trial)
+        try:
+            yield desk
+        finally:
+            await asyncio.gather(*(client.aclose() for client in desk.clients.values()))
 
 
 async def register(trial: TrialMesh) -> None:

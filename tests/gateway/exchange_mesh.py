@@ -173,9 +173,10 @@ class Mesh:
         yield records
         self.recorded += count
         async with asyncio.timeout(WAIT):
-            while (await self.log.size())[0] < self.recorded:
+            while (await self.log.counts())[0] < self.recorded:
                 await asyncio.sleep(0.01)
-        async for entry in self.log.iter_entries(first):
+        # Changes of the registry are recorded among them, whenever the gateway gets to it.
+        for entry in [entry async for entry in self.log.iter_entries(kind="exchange")][first:]:
             record = json.loads(entry.leaf)
             assert record["id"] == entry.exchange_id
             assert (record["outcome"], record["rule"]) == (entry.outcome, entry.rule)

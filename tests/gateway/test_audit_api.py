@@ -65,7 +65,7 @@ async def test_an_auditor_finds_what_was_answered_and_what_was_refused(mesh: Mes
     page = await listed(mesh, limit=2)
     newest, older = page.exchanges
     assert (newest.record, older.record) == (refused.record, answered.record)
-    assert newest.seq == older.seq + 1
+    assert newest.seq > older.seq
     entry = await mesh.log.entry(answered.record["id"])
     assert entry is not None
     assert older.leaf_hash == entry.leaf_hash.hex()
@@ -362,10 +362,9 @@ async def test_the_checkpoint_is_signed_by_the_key_on_the_list_and_catches_up(me
             response = await get(mesh, "/v1/log/checkpoint", party=None)
             assert response.headers["content-type"] == "text/plain; charset=utf-8"
             checkpoint = open_checkpoint(response.text, [NoteVerifier.from_vkey(vkey)])
-            if checkpoint.size == mesh.recorded:
+            if (checkpoint.size, checkpoint.root) == await mesh.log.size():
                 break
             await asyncio.sleep(0.01)
-    assert (checkpoint.size, checkpoint.root) == await mesh.log.size()
 
 
 async def test_one_damaged_entry_does_not_hide_the_others(mesh: Mesh) -> None:

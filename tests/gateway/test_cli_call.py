@@ -60,7 +60,7 @@ class Shell:
 
     async def record(self) -> dict[str, Any]:
         """The newest."""
-        entry = await self.mesh.log.entry_at((await self.mesh.log.size())[0] - 1)
+        (entry,) = (await self.mesh.log.page(limit=1)).entries
         assert entry is not None
         record: dict[str, Any] = json.loads(entry.leaf)
         return record

@@ -15,9 +15,9 @@ from tests.registry.conftest import AUDIT, ENTERPRISES, EXAMPLE_SEED, HOUSING, N
 
 async def test_the_example_registers_what_its_comments_say(registry: Registry) -> None:
     snapshot = await registry.snapshot()
-    assert snapshot.has_role(AUDIT, "auditor")
-    assert snapshot.has_role(TAX, "owner")
-    assert not snapshot.has_role(HOUSING, "auditor")
+    assert snapshot.has_role(AUDIT, "auditor", NOON.timestamp())
+    assert snapshot.has_role(TAX, "owner", NOON.timestamp())
+    assert not snapshot.has_role(HOUSING, "auditor", NOON.timestamp())
     service = snapshot.service(ENTERPRISES)
     assert service is not None
     safe = {(each.method, each.path): each.safe for each in service.operations}

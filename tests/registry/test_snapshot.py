@@ -150,8 +150,8 @@ def test_a_suspended_subsystem_neither_asks_nor_serves_nor_holds_roles() -> None
     active = [Subsystem(id=each, name="系统", roles=("owner",)) for each in (CLIENT, OWNER)]
     asking = snapshot(grant(), subsystems=(replace(active[0], active=False), active[1]))
     assert decide(asking, "GET", "/enterprises") == "client-active"
-    assert not asking.has_role(CLIENT, "owner")
-    assert asking.has_role(OWNER, "owner")
+    assert not asking.has_role(CLIENT, "owner", NOW)
+    assert asking.has_role(OWNER, "owner", NOW)
     serving = snapshot(grant(), subsystems=(active[0], replace(active[1], active=False)))
     assert decide(serving, "GET", "/enterprises") == "service-open"
 

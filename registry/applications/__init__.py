@@ -1,0 +1,1 @@
+"""Applications for resources of the catalogue: who asked for what, when an answer is owed, what was decided or missed."""

@@ -1,0 +1,1 @@
+"""Schema changes of the tables of quotas, in order. Applied by `exchange.upgrade`."""
