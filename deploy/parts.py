@@ -56,6 +56,10 @@ class Place:
         return f"sqlite:///{self.folder / 'nonces.db'}"
 
     @property
+    def quota_database(self) -> str:
+        return f"sqlite:///{self.folder / 'quotas.db'}"
+
+    @property
     def civil_database(self) -> Path:
         return self.folder / "backends" / "civil.sqlite"
 
@@ -142,6 +146,7 @@ def gateway(place: Place, bus_url: str) -> Program:
         "REGISTRY_DATABASE": place.registry_database,
         "LOG_DATABASE": place.log_database,
         "NONCE_DATABASE": place.nonce_database,
+        "QUOTA_DATABASE": place.quota_database,
         "READY_FILE": ready,
         "REVOCATION_FOLDER": place.folder / "revocation",
     }

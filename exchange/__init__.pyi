@@ -70,6 +70,7 @@ from exchange.errors import (
 from exchange.events import configure_events
 from exchange.group_commit import GroupCommit
 from exchange.identifiers import (
+    METASERVICES,
     MemberId,
     ServiceId,
     SubsystemId,
@@ -110,7 +111,6 @@ from exchange.release import NOT_WITH_TERMS, Released, ReleaseError, Told, told_
 from exchange.release import apply as apply_terms
 from exchange.release import apply_aside as apply_terms_aside
 from exchange.release import check as check_release
-from exchange.release_terms import Terms, item_keys, item_path, read_terms, release_terms
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.settings import Settings
 from exchange.signature_algorithms import ALGORITHMS as SIGNATURE_ALGORITHMS
@@ -136,6 +136,7 @@ from exchange.signed_questions import (
     needs_covering,
 )
 from exchange.store import CorruptLogError
+from exchange.terms import Terms, item_keys, item_path, read_terms, release_terms
 from exchange.toml_files import TomlSource, read_toml
 from exchange.toml_lines import Location, line_of, written
 from exchange.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
@@ -149,6 +150,7 @@ __all__ = [
     "CHANGE",
     "CLOCKS_APART_MS",
     "MASKS",
+    "METASERVICES",
     "NOBODY",
     "NOT_FORWARDED",
     "NOT_WITH_TERMS",

@@ -58,8 +58,8 @@ from exchange.identifiers import SubsystemId, subject_token
 from exchange.moments import Rfc3339
 from exchange.record import NOBODY, CallerFacts, Outcome, Record, record_bytes, seal_text
 from exchange.release import ReleaseError, check_answer
-from exchange.release_terms import read_terms
 from exchange.seal import QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
+from exchange.terms import read_terms
 from exchange.transport import Bus, BusLostError, NoRespondersError
 from exchange.turns import Gathering
 
@@ -249,20 +249,55 @@ class Broker:
         Raises:
             LogUnavailableError: The refusal could not be recorded.
         """
+        await self._record_uncarried(
+            statement,
+            started=started,
+            caller=caller,
+            outcome="refused",
+            status=error.status if status is None else status,
+            code=error.code,
+            rule=error.rule,
+            source=error.source,
+        )
+
+    async def note_answer(
+        self, statement: QueryStatement, status: int, *, started: float, caller: CallerFacts = NOBODY
+    ) -> None:
+        """Record an attempt that the gateway answers by itself: nothing was carried, and no department spoke.
+
+        Raises:
+            LogUnavailableError: The answer could not be recorded, so it must not be given.
+        """
+        await self._record_uncarried(
+            statement, started=started, caller=caller, outcome="answered", status=status, source="gateway"
+        )
+
+    async def _record_uncarried(
+        self,
+        statement: QueryStatement,
+        *,
+        started: float,
+        caller: CallerFacts,
+        outcome: Outcome,
+        status: int,
+        source: str,
+        code: str = "",
+        rule: str = "",
+    ) -> None:
         now_ms = time.time_ns() // 1_000_000
         record = Record(
             certificate_notes=caller.notes or UNSET,
             certificate_serial=caller.certificate_serial,
-            code=error.code,
+            code=code,
             duration_us=int((time.perf_counter() - started) * 1e6),
             ended_at=self._time_text(now_ms),
             id=statement.id,
-            outcome="refused",
+            outcome=outcome,
             person=caller.person or UNSET,
             query=Raw(statement_bytes(statement)),
-            rule=error.rule,
-            source=error.source,
-            status=error.status if status is None else status,
+            rule=rule,
+            source=source,
+            status=status,
         )
         await self._append(record, statement, b"", now_ms, settles_intent=False)
 

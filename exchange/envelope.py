@@ -67,7 +67,7 @@ class QueryStatement(msgspec.Struct, frozen=True, kw_only=True):
     """The declared path of the operation, `/enterprises/{uscc}`: never the path itself, which may name a person."""
     purpose: str
     release: tuple[str, ...] | UnsetType = UNSET
-    """The release terms of the grant (`exchange.release_terms`); absent when nothing is restricted."""
+    """The release terms of the grant (`exchange.terms`); absent when nothing is restricted."""
     represented: str
     """X-Road-Represented-Party."""
     request_digest: str

@@ -19,6 +19,9 @@ MemberId = NewType("MemberId", str)
 SubsystemId = NewType("SubsystemId", str)
 ServiceId = NewType("ServiceId", str)
 
+METASERVICES = frozenset(("listMethods", "allowedMethods", "getOpenAPI"))
+"""Service codes that mean the same at every provider, and that the gateway answers by itself (X-Road's metaservices)."""
+
 _PART = re.compile(r"[A-Za-z0-9'()+,\-.=?_]{1,64}")
 
 

@@ -1,8 +1,9 @@
 """The record of one attempt: the leaf of the log, whatever became of the attempt.
 
 Rules:
-1. Exactly one record per attempt: answered, refused (we said no before anything was carried), failed (carried, and no
-   usable answer came) or unknown (whether the department acted cannot be known from here).
+1. Exactly one record per attempt: answered (by the department under its seal, or by the gateway itself), refused (we said no
+   before anything was carried), failed (carried, and no usable answer came) or unknown (whether the department acted cannot
+   be known from here).
 2. The statements stand in it byte for byte as they were sealed, so a seal is checked against the record itself.
 3. RFC 8785 JSON: fields in alphabetical order, strings and integers below 2^53. Never a body, a path or a number of a person.
 """
@@ -54,7 +55,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
     """The rule that refused; empty if answered."""
     source: str = ""
-    """Where an error arose: gateway, bus, adapter, backend."""
+    """Where an error arose: gateway, bus, adapter, backend. Also gateway where it answered by itself."""
     status: int
     """HTTP status given to the caller; 0 if nobody waited any more."""
     v: int = 1

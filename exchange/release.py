@@ -26,7 +26,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from exchange.envelope import Headers
 from exchange.masks import Mask
-from exchange.release_terms import EVERYTHING, Node, Terms, item_path
+from exchange.terms import EVERYTHING, Node, Terms, item_path
 
 Told = tuple[str, ...] | UnsetType
 """Paths as a statement on an answer holds them."""
@@ -57,6 +57,7 @@ _OBJECT, _LIST, _NULL, _TEXT = b'{[n"'
 """How values of these kinds begin."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND = bytes.maketrans(b"[]", b"{}")
 _read_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_list = msgspec.json.Decoder(list[Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
@@ -155,12 +156,12 @@ def _check_encoding_and_depth(body: bytes) -> None:
         raise ReleaseError("it is not UTF-8") from None  # the cause would show some of it
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return
-    # Escapes are gone, then all but quotes and brackets, then what stands between quotes; at C speed, as bodies can be large.
+    # First escapes go, then all but quotes and brackets, then what stands in quotes; as bodies can be large, at C speed.
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    nested = b"".join(body.translate(None, _NO_STRUCTURE).replace(b'""', b"").split(b'"')[::2])
+    nested = b"".join(body.translate(_ONE_KIND, _NO_STRUCTURE).replace(b'""', b"").split(b'"')[::2])
     for _ in range(MAX_DEPTH):  # each round takes the innermost away
-        nested = nested.replace(b"{}", b"").replace(b"[]", b"")
+        nested = nested.replace(b"{}", b"")
         if not nested:
             return
     raise ReleaseError(f"it is nested deeper than {MAX_DEPTH}")

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
 
 
 class Settings(BaseSettings):
@@ -75,6 +85,14 @@ class Settings(BaseSettings):
     )
     holiday_notices: Path | None = Field(
         None, description="TOML file of holiday notices that the program does not know yet (docs/clock.md)."
+    )
+    two_person_decisions: bool = Field(
+        False, description="Two persons decide about every application, also where its resource does not demand it."
+    )
+
+    # What else than the national codes a resource of the catalogue may have.
+    catalogue_code_pattern: Annotated[str, AfterValidator(_regular_expression)] = Field(
+        "", description="Regular expression of further resource codes (docs/catalogue.md); default: national ones only."
     )
 
     # Limits.

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from exchange import InvalidRequestError
 from gateway.callers import CallerDep
+from gateway.fields import LONGEST_LINE
 from registry import ROLES, Actor
 
 LONGEST_NOTE = 255
@@ -24,9 +25,10 @@ async def actor(request: Request, caller: CallerDep) -> Actor:
     if caller.principal.person is None:
         # The record of a change names the certificate by fingerprint; a receipt must be able to show it years later.
         request.app.state.gateway.log.remember_certificate(caller.principal.fingerprint, caller.principal.der)
+    longest = min(LONGEST_NOTE, LONGEST_LINE - len(caller.subsystem) - len(" ()"))  # on record both stand in one line
     return Actor(
         subsystem=caller.subsystem,
-        official=note_of(request, "X-Road-UserId"),
+        official=note_of(request, "X-Road-UserId", longest=longest),
         certificate=caller.principal.fingerprint,
         roles=frozenset(role for role in ROLES if caller.has_role(role)),
     )
@@ -35,22 +37,23 @@ async def actor(request: Request, caller: CallerDep) -> Actor:
 ActorDep = Annotated[Actor, Depends(actor)]
 
 
-def note_of(request: Request, name: str) -> str:
+def note_of(request: Request, name: str, *, longest: int = LONGEST_NOTE) -> str:
     """A header that goes on record, as text: UTF-8, percent-encoded or as it is; empty when there is none.
 
     Raises:
-        InvalidRequestError: It is longer than `LONGEST_NOTE` characters, or not printable.
+        InvalidRequestError: It is longer than `longest` characters, not printable, or given more than once.
     """
-    raw = request.headers.get(name, "").encode("latin-1")
+    values = request.headers.getlist(name)
+    raw = values[0].encode("latin-1") if values else b""
     try:
         text = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         text = raw.decode("latin-1")  # not percent-encoded UTF-8 after all: kept as it was sent
     text = text.strip()
-    if len(text) > LONGEST_NOTE or not text.isprintable():
+    if len(values) > 1 or len(text) > longest or not text.isprintable():
         raise InvalidRequestError(
             "header-value",
-            problem=f"{name} must be printable and at most {LONGEST_NOTE} characters.",
-            problem_zh=f"{name} 必须是可打印字符，且不超过 {LONGEST_NOTE} 个字符。",
+            problem=f"{name} must be printable, at most {longest} characters, and given once.",
+            problem_zh=f"{name} 必须是可打印字符，不超过 {longest} 个字符，且只出现一次。",
         )
     return text

@@ -35,7 +35,8 @@ from gateway.exchanges import ExchangeFace, Receive, Scope, Send
 from gateway.health import answer_alive
 from gateway.issuing import certificates_router, opened_ca
 from gateway.management import management_api
-from registry import Registry, RegistryMirror
+from gateway.metaservices import Metaservices
+from registry import Applications, DeadlineKeeper, Descriptions, QuotaStore, Registry, RegistryMirror
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class Gateway:
     """The registry itself, to be changed and searched; `registry` follows it, and requests are judged by that."""
     recorder: ChangeRecorder
     """Puts every change of the registry on the log."""
+    applications: Applications
+    """Applications for resources, and the ledger of missed deadlines."""
+    quotas: QuotaStore
+    """How often each grant was used, for all gateways of the mesh."""
+    descriptions: Descriptions
+    """OpenAPI documents of services."""
     certificates: APIRouter | None
     """How certificates of the CA that this gateway serves are got, if it serves one."""
 
@@ -169,6 +176,15 @@ async def open_gateway(
         recorder = ChangeRecorder(registry, mirror, log)
         await recorder.start()
         parts.push_async_callback(recorder.stop)
+        applications = Applications.of_files(
+            registry,
+            jurisdictions=settings.jurisdictions,
+            notices=settings.holiday_notices,
+            two_persons=settings.two_person_decisions,
+        )
+        deadlines = DeadlineKeeper(applications)
+        await deadlines.start()
+        parts.push_async_callback(deadlines.stop)
         trust = TrustKeeper(
             bundle=settings.trust_anchors,
             trust_file=settings.trust_file,
@@ -182,6 +198,9 @@ async def open_gateway(
         parts.push_async_callback(trust.stop)
         nonces = await NonceStore.open(settings.nonce_database)
         parts.push_async_callback(nonces.close)
+        quotas = await QuotaStore.open(settings.quota_database)
+        parts.push_async_callback(quotas.close)
+        descriptions = Descriptions(registry, snapshot=lambda: mirror.current(time.monotonic()))
         tls = bus_tls(settings.gateway_certificate, settings.gateway_key, settings.trust_anchors)
         bus = NatsBus(settings.bus_url, tls, identity.uri)
         bus.start()
@@ -197,6 +216,8 @@ async def open_gateway(
             broker=broker(identity.key),
             log=log,
             nonces=nonces,
+            quotas=quotas,
+            metaservices=Metaservices(descriptions),
             gateway_fingerprint=identity.fingerprint,
             subject_key=subject_key,
             public_url=public_url,
@@ -223,7 +244,22 @@ async def open_gateway(
                 settings, bus_tls=tls, on_identity=seal_as, on_server_certificate=on_server_certificate
             )
         )
-        yield Gateway(settings, identity, trust, mirror, log, bus, face, public_url, registry, recorder, certificates)
+        yield Gateway(
+            settings,
+            identity,
+            trust,
+            mirror,
+            log,
+            bus,
+            face,
+            public_url,
+            registry,
+            recorder,
+            applications,
+            quotas,
+            descriptions,
+            certificates,
+        )
 
 
 def _remember(log: ExchangeLog, certificates: Sequence[x509.Certificate]) -> None:

@@ -21,7 +21,7 @@ from exchange import (
     member_of,
     subsystem_id,
 )
-from registry import Decision
+from registry import Decision, QuotaState
 
 CHANNELS = frozenset({"", "hall", "web", "mobile", "kiosk", "hotline"})
 MAX_NOTE = 255
@@ -51,6 +51,7 @@ class Attempt:
         "method",
         "noted",
         "principal",
+        "quota",
         "represented",
         "service",
         "started",
@@ -66,6 +67,7 @@ class Attempt:
         self.noted: dict[bytes, bytes] = {}
         self.principal: Principal | None = None
         self.decision: Decision | None = None
+        self.quota: QuotaState | None = None
         self.entered = False
         self.certificate = ""
         self.client = SubsystemId("")

@@ -74,7 +74,8 @@ class ExchangeSearch(BaseModel):
 
     kind: Literal["exchange", "change", "any"] = Field(
         "exchange",
-        description="Exchanges, or changes of the registry: their action is found as `rule`, their target as `service`.",
+        description="Exchanges, or changes of the registry: their action is found as `rule`.",
+        examples=["exchange"],
     )
     client: Subsystem | None = Field(
         None, description="The subsystem that asked.", examples=["CN/GOV/11997001DT0000035E/housing"]

@@ -2,8 +2,8 @@
 
 Rules:
 1. A body has the content type the call takes, no content coding, and a bounded size; it is read after the caller is known.
-2. JSON is UTF-8 without a member named twice, numbers that are none, or more than `DEEPEST` levels. What cannot be parsed is
-   named by line and column (400), everything else by pointer (422).
+2. JSON is read strictly (`gateway.strict_json`). What cannot be parsed is named by line and column (400), everything else by
+   pointer (422).
 3. A body is an instance of a strict model: unknown members are refused, and no text is taken for a number.
 4. Of several faults the first is told. Values of the caller's are not repeated.
 5. Every changing call says why: as `why` in its body, or in `Datong-Why` when the body is a document of another form.
@@ -11,8 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -23,19 +21,13 @@ from starlette.requests import ClientDisconnect
 
 from exchange import InvalidRequestError, PayloadTooLargeError, RequestTimeoutError, UnprocessableError
 from gateway.fields import LONGEST_LINE, Line
+from gateway.strict_json import Step, fault, parse_json, pointer
 
 JSON: Final = "application/json"
 LARGEST_BODY: Final = 1 << 20
-DEEPEST: Final = 32
 WHY_HEADER: Final = "Datong-Why"
 LIFTED: Final = "x-datong-schemas"
 """Where `takes` leaves schemas that `gateway.openapi` moves to the document's components."""
-
-_LONGEST_POINTER: Final = 400
-_NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")
-"""Half a character, or a NUL: databases and encoders take neither."""
-
-Step = str | int
 
 
 class UnsupportedMediaTypeError(InvalidRequestError):
@@ -106,46 +98,11 @@ def parse_model(body: bytes, model: type[_Model]) -> _Model:
         raise body_error(error.errors(include_url=False, include_input=False), document) from error
 
 
-def parse_json(body: bytes) -> Any:
-    """The value that a JSON document holds.
-
-    Raises:
-        InvalidRequestError: It is not JSON; line and column are told.
-        UnprocessableError: A member is named twice, levels are too many, or a text cannot be stored; with its pointer.
-    """
-    try:
-        text = body.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(
-            "json",
-            problem=f"The body is not UTF-8: byte {error.start}.",
-            problem_zh=f"请求体不是 UTF-8 编码：第 {error.start} 字节。",
-        ) from error
-    except json.JSONDecodeError as error:
-        raise InvalidRequestError(
-            "json",
-            problem=f"The body is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.",
-            problem_zh=f"请求体不是合法的 JSON：第 {error.lineno} 行第 {error.colno} 列。",
-        ) from error
-    except RecursionError as error:
-        raise _too_deep("") from error
-    except ValueError as error:
-        raise InvalidRequestError(
-            "json",
-            problem="The body holds a number that JSON does not have, or that is too long.",
-            problem_zh="请求体含有 JSON 不允许或过长的数字。",
-        ) from error
-    _check_document(document)
-    return document
-
-
 def body_error(found: Iterable[Mapping[str, Any]], document: Any) -> UnprocessableError:
     """What a caller is told about the first of pydantic's findings in `document`."""
     first = next(iter(found))
-    steps = [step for step in first["loc"] if step != "body"] if first["loc"][:1] == ("body",) else list(first["loc"])
-    where = pointer(_steps_in(document, steps, missing=first["type"] == "missing"))
-    return _fault("body", where + first.get("ctx", {}).get("pointer", ""), *complaint_of(first))
+    where = pointer(_steps_in(document, first["loc"], missing=first["type"] == "missing"))
+    return fault("body", where + first.get("ctx", {}).get("pointer", ""), *complaint_of(first))
 
 
 def why_of(request: Request) -> str:
@@ -166,11 +123,6 @@ def why_of(request: Request) -> str:
             pointer="/why",
         )
     return text
-
-
-def pointer(steps: Iterable[Step]) -> str:
-    """RFC 6901: each step after a slash, with `~` and `/` of its own escaped."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 def takes(model: type[BaseModel]) -> dict[str, Any]:
@@ -263,72 +215,6 @@ def _content_type(request: Request, media: Collection[str]) -> str:
             "content-coding", problem="The body must not be compressed.", problem_zh="请求体不得压缩。"
         )
     return kind
-
-
-class _Doubled(dict[str, Any]):
-    """An object that names a member twice."""
-
-    name: str
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    doubled = _Doubled(found)
-    seen: set[str] = set()
-    doubled.name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    return doubled
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(text)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(text)
-    return number
-
-
-def _check_document(document: Any) -> None:
-    """Raises UnprocessableError for what no document may hold; of several faults, for one."""
-    waiting: list[tuple[tuple[Step, ...], Any]] = [((), document)]
-    while waiting:
-        steps, value = waiting.pop()
-        if len(steps) > DEEPEST:
-            raise _too_deep(pointer(steps))
-        if isinstance(value, dict):
-            for name in value:
-                _check_text(steps, name)
-            if isinstance(value, _Doubled):
-                raise _fault("json-names", pointer((*steps, value.name)), "is given more than once", "重复出现")
-        members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        for step, inner in members:
-            if isinstance(inner, str):
-                _check_text((*steps, step), inner)
-            elif isinstance(inner, dict | list):
-                waiting.append(((*steps, step), inner))
-
-
-def _check_text(steps: tuple[Step, ...], text: str) -> None:
-    if _NO_TEXT.search(text):
-        raise _fault(
-            "json-text", pointer(steps), "holds a character that texts cannot have", "含有文本中不能出现的字符"
-        )
-
-
-def _too_deep(where: str) -> UnprocessableError:
-    return _fault("json-depth", where, f"is deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层")
-
-
-def _fault(rule: str, where: str, en: str, zh: str) -> UnprocessableError:
-    while len(where) > _LONGEST_POINTER:
-        where = where.rpartition("/")[0]  # a name that fills pages is the caller's to find, in what holds it
-    return UnprocessableError(
-        rule, problem=f"{where or 'The body'} {en}.", problem_zh=f"{where or '请求体'} {zh}。", pointer=where
-    )
 
 
 def _steps_in(document: Any, steps: Iterable[Step], *, missing: bool) -> list[Step]:

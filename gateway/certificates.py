@@ -126,9 +126,7 @@ async def list_certificates(
 ) -> Response:
     """Registered certificates, by fingerprint: all for operators and auditors, the caller's own for others."""
     known_parameters(request, CertificateSearch)
-    found = [
-        each for each in caller.snapshot.certificates() if _fits(each, wanted) and sees_certificate(actor, each)
-    ]
+    found = [each for each in caller.snapshot.certificates() if _fits(each, wanted) and sees_certificate(actor, each)]
     shown, cursor = page_of(found, lambda each: each.fingerprint, wanted)
     return answer({"certificates": [plain(CertificateView.of(each)) for each in shown], "next_cursor": cursor})
 
@@ -159,9 +157,7 @@ async def create_certificate(request: Request, actor: ActorDep) -> Response:
     responses=problems(*refusals.READING, no_certificate()),
     openapi_extra=BY_CERTIFICATE,
 )
-async def show_certificate(
-    request: Request, caller: CallerDep, actor: ActorDep, fingerprint: Fingerprint
-) -> Response:
+async def show_certificate(request: Request, caller: CallerDep, actor: ActorDep, fingerprint: Fingerprint) -> Response:
     """One registered certificate: for operators, auditors and the subsystem it speaks for."""
     known_parameters(request)
     found = caller.snapshot.certificate(fingerprint)

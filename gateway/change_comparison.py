@@ -4,9 +4,11 @@ Rules:
 1. The log is right: it was checked before. What the registry's table of changes says otherwise was altered there; what it
    lacks was removed; what it has and the log should, and does not, was never recorded.
 2. The first of these is named, by its version.
-3. A change may wait to be recorded while no gateway runs, or while the log is away. It waits no longer when a later change
+3. Then what the registry decides by is compared with its own changes: a grant that was altered in the database, and nothing
+   else, is named.
+4. A change may wait to be recorded while no gateway runs, or while the log is away. It waits no longer when a later change
    is on the log, or when the log went on for minutes after it.
-4. Both are read in pieces: neither has to fit into memory, nor is held up.
+5. Log and changes are read in pieces: neither has to fit into memory, nor is held up.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 
 from exchange import CLOCKS_APART_MS, ChangeRecord, LogReader, read_change
 from gateway.change_recorder import change_entry_id, change_record
-from registry import Change, ChangeBook
+from registry import Change, ChangeBook, altered_record
 
 _PIECE = 500
 
@@ -25,15 +27,15 @@ class AlteredHistoryError(ValueError):
     """Registry and log tell different histories.
 
     Args:
-        version: Of the change.
-        entry_id: Of its entry in the log; empty if it has none.
+        where: `change 12`, or a record such as `grant g42`.
+        entry_id: Of the change's entry in the log; empty if it has none.
         problem: What is wrong, English.
         problem_zh: The same in Chinese.
     """
 
-    def __init__(self, version: int, entry_id: str, problem: str, problem_zh: str) -> None:
-        super().__init__(f"change {version}: {problem}")
-        self.version = version
+    def __init__(self, where: str, entry_id: str, problem: str, problem_zh: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
         self.entry_id = entry_id
         self.problem = problem
         self.problem_zh = problem_zh
@@ -57,6 +59,7 @@ class _OnLog:
     newest: int = 0
     """The largest version."""
     fault: AlteredHistoryError | None = None
+    fault_version: int = 0
 
 
 async def compare_changes(
@@ -77,6 +80,13 @@ async def compare_changes(
     waiting = await _registry_against_log(book, reader, on_log, newest.at_ms if newest else 0)
     if on_log.fault is not None:
         raise on_log.fault
+    if (altered := await altered_record(book.registry)) is not None:
+        raise AlteredHistoryError(
+            altered,
+            "",
+            "it was altered in the registry, and no change of it is on record",
+            "登记簿中的内容被改动，且没有相应的变更记录",
+        )
     return ChangeSummary(on_log.count, waiting)
 
 
@@ -105,7 +115,8 @@ async def _compare_piece(book: ChangeBook, piece: list[ChangeRecord], found: _On
     for recorded in piece:
         fault = _difference(identity, recorded, registered.get(recorded.version))
         if fault is not None:
-            found.fault = AlteredHistoryError(recorded.version, recorded.id, *fault)
+            found.fault = AlteredHistoryError(f"change {recorded.version}", recorded.id, *fault)
+            found.fault_version = recorded.version
             if recorded.registry != identity:
                 raise found.fault  # its versions say nothing about ours
         else:
@@ -143,7 +154,7 @@ async def _registry_against_log(book: ChangeBook, reader: LogReader, on_log: _On
     """How many changes wait to be recorded; raises AlteredHistoryError for one that should have been."""
     identity = await book.identity()
     # Beyond the fault that was found nothing is looked for: the first one is named.
-    until = on_log.fault.version if on_log.fault is not None else None
+    until = on_log.fault_version if on_log.fault is not None else None
     after, waiting = 0, 0
     while piece := await book.after(after, limit=_PIECE):
         after = piece[-1].version
@@ -157,7 +168,7 @@ async def _registry_against_log(book: ChangeBook, reader: LogReader, on_log: _On
             too_old = newest_ms > change.at.timestamp() * 1000 + CLOCKS_APART_MS
             if change.version < on_log.newest or too_old:
                 raise AlteredHistoryError(
-                    change.version,
+                    f"change {change.version}",
                     "",
                     f"{change.action} {change.target} by {change.by} is in the registry and was never recorded",
                     f"登记簿中 {change.by} 作出的 {change.action} {change.target} 从未留痕",

@@ -37,7 +37,7 @@ def install_error_handlers(api: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
         found = error.errors()
         if found[0]["loc"][:1] == ("body",):
-            return _respond(request, body_error(found, error.body))
+            return _respond(request, body_error(({**each, "loc": each["loc"][1:]} for each in found), error.body))
         return _respond(request, parameter_error(found[0]))
 
     @api.exception_handler(HTTPException)

@@ -32,11 +32,14 @@ from ca_auth import (
     verify_request,
 )
 from exchange import (
+    METASERVICES,
     NOBODY,
+    Answer,
     Broker,
     ClientMismatchError,
     Entropy,
     ExchangeLog,
+    Headers,
     HeadersTooLargeError,
     InvalidRequestError,
     LogUnavailableError,
@@ -59,8 +62,10 @@ from exchange import (
     uuid7,
 )
 from gateway.attempt import Attempt, request_hash, text_of, traceparent_of
+from gateway.metaservices import Metaservices
 from gateway.problems import EXPIRES, render
-from registry import Decision, RegistryMirror
+from gateway.quota_headers import NAMES, quota_headers
+from registry import Decision, QuotaStore, RegistryMirror
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -70,7 +75,7 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", 
 CLOSING = frozenset({401, 413})
 """After these the connection is closed: its certificate no longer counts, or its body was not read."""
 RECHECK_MS = 250
-"""A body that took longer to arrive has its caller and grant looked at again."""
+"""After a body or a database that took longer, the grant is looked at again."""
 SET_BY_US = frozenset(
     b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt "
     b"datong-certificate-expires connection content-length transfer-encoding keep-alive server".split()
@@ -90,6 +95,8 @@ class ExchangeFace:
         broker: Broker,
         log: ExchangeLog,
         nonces: NonceStore,
+        quotas: QuotaStore,
+        metaservices: Metaservices,
         gateway_fingerprint: str,
         subject_key: bytes,
         public_url: str,
@@ -102,6 +109,8 @@ class ExchangeFace:
         self._broker = broker
         self._log = log
         self._nonces = nonces
+        self._quotas = quotas
+        self._metaservices = metaservices
         self._remembered: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._gateway = gateway_fingerprint
@@ -133,7 +142,9 @@ class ExchangeFace:
             await self._refuse(attempt, MeshError(), send)
             return
         try:
-            answer = await self._broker.perform(query)
+            answer = await (
+                self._answer_here(attempt, query) if isinstance(query, Answer) else self._broker.perform(query)
+            )
         except MeshError as error:
             await self._tell(attempt, error, send)
             return
@@ -148,6 +159,9 @@ class ExchangeFace:
             (b"x-road-request-hash", request_hash),
             (b"datong-receipt", (self._receipt_url % attempt.id).encode()),
         )
+        if attempt.quota is not None:
+            headers = [pair for pair in headers if pair[0] not in NAMES]
+            headers += quota_headers(attempt.quota)
         if attempt.principal is not None and attempt.principal.expires_soon:
             headers.append((EXPIRES, attempt.principal.expires_soon))
         body = answer.body
@@ -186,8 +200,11 @@ class ExchangeFace:
         except LogUnavailableError:
             events.error("exchange.not_recorded", exchange=attempt.id, rule=error.rule)
 
-    async def _query(self, attempt: Attempt, scope: Scope, receive: Receive) -> tuple[Query, bytes]:
-        """Read the request; returns it ready to be carried, with X-Road's hash of it. Raises the refusal."""
+    async def _query(self, attempt: Attempt, scope: Scope, receive: Receive) -> tuple[Query | Answer, bytes]:
+        """Read the request; returns it ready to be carried, with X-Road's hash of it. Raises the refusal.
+
+        A metaservice is answered at once: then it returns the answer.
+        """
         forwarded = attempt.read_headers(scope["headers"])
         state = scope["state"]
         attempt.certificate = state["peer"] or ""
@@ -209,6 +226,19 @@ class ExchangeFace:
             target = b"%b?%b" % (path, query_string)
         client = attempt.read_client(principal)
         self._authenticator.check_pin(client, principal.fingerprint)
+        if attempt.service.rpartition("/")[2] in METASERVICES:
+            self._enter(attempt)
+            answer = await self._metaservices.answer(
+                self._registry.current(time.monotonic()),
+                client,
+                attempt.service,
+                method=attempt.method,
+                segments=segments,
+                query_string=query_string,
+                now=now,
+            )
+            forwarded = self._numbered(attempt, forwarded)
+            return answer, request_hash(attempt.method, scope["raw_path"], query_string, forwarded, b"")
         decision = self._decide(attempt, segments, attempt.asked_ms)
         self._enter(attempt)
         body = await self._body(attempt, scope, receive, min(self._max_body, decision.service.max_request_bytes))
@@ -223,14 +253,18 @@ class ExchangeFace:
             decision = self._decide(attempt, segments, ready_ms)
             if signature is None and decision.grant.signed_requests:
                 raise signature_missing()
-        service = decision.service
+        service, grant = decision.service, decision.grant
+        if grant.quota_per_second or grant.quota_per_day:
+            # Last of all that may refuse: what is not carried must not use up the quota.
+            attempt.quota = await self._quotas.take(
+                grant.id, per_second=grant.quota_per_second, per_day=grant.quota_per_day
+            )
+            taken_ms = time.time_ns() // 1_000_000
+            if taken_ms - ready_ms > RECHECK_MS:
+                self._decide(attempt, segments, taken_ms)
+            ready_ms = taken_ms
 
-        if not attempt.message_id:
-            attempt.message_id = f"{attempt.client.split('/', 1)[0]}-{attempt.id}"
-            if b"x-road-id" in attempt.noted:  # there, and empty
-                forwarded = [pair for pair in forwarded if pair[0] != b"x-road-id"]
-            forwarded.append((b"x-road-id", attempt.message_id.encode()))
-        forwarded.append((b"x-road-request-id", attempt.id.encode()))
+        forwarded = self._numbered(attempt, forwarded)
         salt = self._entropy.draw(16)
         timeout = service.timeout
         statement = self._statement(
@@ -239,6 +273,7 @@ class ExchangeFace:
             deadline=self._time_text(ready_ms + int(timeout * 1000)),
             digest=request_digest(salt, attempt.method, target, forwarded, body),
             size=len(body),
+            release=grant.release or UNSET,
             signature_digest=evidence_digest(salt, signature.evidence) if signature else UNSET,
         )
         query = Query(
@@ -258,6 +293,23 @@ class ExchangeFace:
             certificate=principal.der if signature else b"",
         )
         return query, request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
+
+    def _numbered(self, attempt: Attempt, forwarded: Headers) -> Headers:
+        """What is forwarded, with the exchange's number and a message id, if its caller gave none."""
+        if not attempt.message_id:
+            attempt.message_id = f"{attempt.client.split('/', 1)[0]}-{attempt.id}"
+            if b"x-road-id" in attempt.noted:  # there, and empty
+                forwarded = [pair for pair in forwarded if pair[0] != b"x-road-id"]
+            forwarded.append((b"x-road-id", attempt.message_id.encode()))
+        forwarded.append((b"x-road-request-id", attempt.id.encode()))
+        return forwarded
+
+    async def _answer_here(self, attempt: Attempt, answer: Answer) -> Answer:
+        """Record an answer of the gateway's own, then release it; raises LogUnavailableError."""
+        caller = attempt.principal.facts if attempt.principal else NOBODY
+        statement = self._statement(attempt)
+        await self._broker.note_answer(statement, answer.status, started=attempt.started, caller=caller)
+        return answer
 
     async def _signature(
         self, attempt: Attempt, decision: Decision, scope: Scope, body: bytes, principal: Principal, now: float
@@ -299,7 +351,9 @@ class ExchangeFace:
             )
         purpose = text_of(attempt.noted, b"datong-purpose") or None
         attempt.decision = None
-        decision = snapshot.decide(attempt.client, attempt.service, attempt.method, segments, purpose, now_ms / 1000)
+        decision = snapshot.decide(
+            attempt.client, attempt.service, attempt.method, segments, purpose, now_ms / 1000, attempt.case
+        )
         attempt.decision = decision
         return decision
 

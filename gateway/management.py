@@ -11,7 +11,28 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import audit, certificates, changes, health, members, problem_pages, services, subsystems
+from gateway import (
+    applications,
+    audit,
+    certificates,
+    changes,
+    decisions,
+    descriptions,
+    disputes,
+    grant_reports,
+    grants,
+    groups,
+    health,
+    members,
+    metaservices,
+    misses,
+    problem_pages,
+    resources,
+    roles,
+    services,
+    standing_approvals,
+    subsystems,
+)
 from gateway.callers import EXPIRES_SOON
 from gateway.errors import install_error_handlers
 from gateway.openapi import DESCRIPTION, describe_api
@@ -33,8 +54,24 @@ def management_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Non
         lifespan=lifespan,
     )
     install_error_handlers(api)
-    for noun in (members, subsystems, services, certificates, changes, audit, health, problem_pages):
+    for noun in (members, subsystems, services, descriptions, certificates, groups, roles):
         api.include_router(noun.router)
+    for noun in (
+        resources,
+        applications,
+        disputes,
+        standing_approvals,
+        misses,
+        grant_reports,
+        grants,
+        decisions,
+        changes,
+        audit,
+        metaservices,
+        health,
+        problem_pages,
+    ):
+        api.include_router(noun.router)  # reports first: their addresses would be identifiers of grants
     describe_api(api)
     return _Framed(api)  # around all of it: middleware of FastAPI's would not see the response to a fault
 

@@ -18,11 +18,21 @@ from gateway.changing import CHANGE_HEADER
 from gateway.problems import render
 
 DESCRIPTION: Final = """\
-Reads the record of this mesh: exchanges, their receipts, the log's checkpoint and keys. 读取本平台的交换留痕、回执、检查点与密钥。
+Who takes part in this mesh, what they offer, who may ask for what and by whose decision, and the record of what was exchanged.
+平台成员、服务、资源目录、申请、授权与交换留痕的管理接口。
 
-Who calls is who its client certificate names. A certificate of a whole member also needs `X-Road-Client`. Every `GET` may be a
-`HEAD`. Errors are problem details (RFC 9457), in Chinese or English by `Accept-Language`, as XML by `Accept`; what each `type`
-means is at `/problems/{code}`. Unknown and repeated query parameters are refused, never ignored.
+Who calls is who its client certificate names. A certificate of a whole member also needs `X-Road-Client`. `X-Road-UserId` names
+the official who acts (percent-encoded UTF-8), and goes on record. Every `GET` may be a `HEAD`. Unknown and repeated query
+parameters, and unknown members of bodies, are refused, never ignored.
+
+Every change says why: as `why` in its body, or in the header `Datong-Why` where the body is a document of another form. The answer
+names the change, also in `Datong-Change`, and where it stands in the evidence log (`recorded`). The same change twice is one
+change: 201 the first time, 200 with the same record the second. Nothing is deleted.
+
+Lists go on with `next_cursor`, given as `cursor`. Instants are RFC 3339; where a date is taken, it is a day in China.
+
+Errors are problem details (RFC 9457), in Chinese or English by `Accept-Language`, as XML by `Accept`; what each `type` means is at
+`/problems/{code}`. `pointer` leads to the member of the body that is wrong (RFC 6901). What a caller may not know of is not found.
 
 The exchange face `/r1/{instance}/{class}/{member}/{subsystem}/{service}/{path}` is not described here: its operations are the
 departments' own.
@@ -115,9 +125,23 @@ def describe_api(api: FastAPI) -> None:
             components = document.setdefault("components", {})
             schemas = components.setdefault("schemas", {})
             schemas["Problem"] = _PROBLEM
+            shared: dict[str, Any] = {}
             for operation in (each for item in document["paths"].values() for each in item.values()):
                 schemas |= operation.pop(LIFTED, {})
+                _share_problems(operation, shared)
+            components["responses"] = shared
             components["securitySchemes"] = {CERTIFICATE: _SCHEME}
         return api.openapi_schema or {}
 
     api.openapi = described  # type: ignore[method-assign,assignment]  # as FastAPI's documentation has it
+
+
+def _share_problems(operation: Mapping[str, Any], shared: dict[str, Any]) -> None:
+    """Move what an operation may be refused with to where all point to: spelled out, it was nine tenths of the document."""
+    for status, response in operation["responses"].items():
+        if "application/problem+json" in response.get("content", {}):
+            name, number = f"Problem-{status}", 1
+            while shared.setdefault(name, response) != response:
+                number += 1
+                name = f"Problem-{status}-{number}"
+            operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -16,11 +16,10 @@ from gateway.callers import CallerDep
 from gateway.changing import Recorded, answer, changed, changing, plain
 from gateway.openapi import BY_CERTIFICATE, made, problems
 from gateway.paging import PageQuery, known_parameters, page_of
-from registry import Actor, Change, Role, RoleGrant, Snapshot, grant_role, revoke_role
+from registry import Actor, Change, GrantState, Role, RoleGrant, Snapshot, grant_role, revoke_role, state_of
 
 router = APIRouter(prefix="/v1/roles", tags=["roles"])
 
-State = Literal["upcoming", "valid", "expired", "revoked"]
 RoleGrantId = Annotated[str, Path(description="Identifier of the grant of a role. 角色授予编号。", examples=["r42"])]
 
 
@@ -46,7 +45,7 @@ class RoleGrantView(BaseModel):
     role: Role
     valid_from: fields.Moment
     valid_to: fields.Moment = Field(description="From then on it is not held.")
-    state: State
+    state: GrantState
     reason: str
     decided_by: str
     revoked_at: fields.Moment | None
@@ -86,14 +85,7 @@ class RoleSearch(PageQuery):
 
     subsystem: fields.Subsystem | None = Field(None, description="To this subsystem. 子系统。")
     role: Role | None = Field(None, description="Of this role. 角色。")
-    state: State | None = Field(None, description="In this state. 状态。")
-
-
-def state_of(active: bool, valid_from: datetime, valid_to: datetime, now: datetime) -> State:
-    """What something that holds for a time is at `now`."""
-    if not active:
-        return "revoked"
-    return "upcoming" if now < valid_from else "valid" if now < valid_to else "expired"
+    state: GrantState | None = Field(None, description="In this state. 状态。")
 
 
 def no_role_grant() -> NotFoundError:

@@ -57,13 +57,13 @@ class ChangeBook:
     """Reads the changes of one registry, and keeps up to where logs have them. Any number of tasks may use it at once."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
         self._identity = ""
 
     async def identity(self) -> str:
         """The registry's identity, a UUID."""
         if not self._identity:
-            async with self._registry.reading() as connection:
+            async with self.registry.reading() as connection:
                 query = sa.select(registry_identity.c.identity)
                 self._identity = str((await connection.execute(query)).scalar_one())
         return self._identity
@@ -75,12 +75,12 @@ class ChangeBook:
 
     async def all_of(self, versions: Sequence[int]) -> tuple[Change, ...]:
         """The changes with these versions, a thousand at most, as far as there are any."""
-        async with self._registry.reading() as connection:
+        async with self.registry.reading() as connection:
             return await _read(connection, sa.select(_changes).where(_changes.c.version.in_(versions)))
 
     async def after(self, version: int, *, limit: int) -> tuple[Change, ...]:
         """Changes after a version, oldest first."""
-        async with self._registry.reading() as connection:
+        async with self.registry.reading() as connection:
             return await _after(connection, version, limit)
 
     async def page(
@@ -103,13 +103,13 @@ class ChangeBook:
             query = query.where(_changes.c.at >= wanted.since)
         if wanted.until is not None:
             query = query.where(_changes.c.at < wanted.until)
-        async with self._registry.reading() as connection:
+        async with self.registry.reading() as connection:
             found = await _read(connection, query)
         return found[:limit], len(found) > limit
 
     async def recorded(self, log: str) -> int:
         """Up to which change a log has them all, 0 if none."""
-        async with self._registry.reading() as connection:
+        async with self.registry.reading() as connection:
             return await _cursor(connection, log)
 
     async def unrecorded(self, log: str, *, limit: int, start_at: int | None = None) -> tuple[int, tuple[Change, ...]]:
@@ -119,13 +119,13 @@ class ChangeBook:
             log: Name of the log, with the identifier of its key.
             start_at: A version to take instead of what is kept about the log.
         """
-        async with self._registry.reading() as connection:
+        async with self.registry.reading() as connection:
             cursor = await _cursor(connection, log) if start_at is None else start_at
             return cursor, await _after(connection, cursor, limit)
 
     async def mark_recorded(self, log: str, version: int) -> None:
         """Note that a log has every change up to this one; unless it was no change of ours, what is noted stays noted."""
-        async with self._registry.writing() as connection:
+        async with self.registry.writing() as connection:
             insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
             statement = insert(recorded_changes).values(log_origin=log, version=version)
             await connection.execute(

@@ -164,13 +164,14 @@ async def _check_overlaps(change: Changes, grant: Grant) -> None:
     found = overlap_of(grant, map(rows.grant_of_row, others))
     if found is None:
         return
-    until = found.other.valid_to.isoformat()
-    call = f"{found.method} {found.path}"
+    until = found.other.valid_to.isoformat(timespec="seconds").replace("+00:00", "Z")
+    call = f"{'every method' if found.method == '*' else found.method} on {found.path}"
+    call_zh = f"{'任何方法' if found.method == '*' else found.method} {found.path}"
     raise ConflictError(
         "grant-overlap",
         problem=f"Grant {found.other.id} covers the same until {until}: {call} for the purpose {found.purpose}. "
         "Revoke it first, or let the new one begin when it ends, or differ in method, path or purposes.",
-        problem_zh=f"授权 {found.other.id} 在 {until} 之前已覆盖相同内容：{call}，用途 {found.purpose}。"
+        problem_zh=f"授权 {found.other.id} 在 {until} 之前已覆盖相同内容：{call_zh}，用途 {found.purpose}。"
         "请先撤销该授权，或使新授权在其到期后开始，或在方法、路径、用途上加以区分。",
         pointer=f"/purposes/{grant.purposes.index(found.purpose)}",
         grant=found.other.id,

@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 from exchange import NotFoundError, NotRegisteredError, ServiceId, SubsystemId, owner_of, service_id
-from registry import tables
 from registry.actors import Actor
 from registry.catalogue.tables import resources
 from registry.changes import Changes

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,7 +38,7 @@ _RECORDED: Mapping[str, tuple[str, ...]] = {
     "services": ("service.add", "service.replace", "service.enable", "service.disable"),
     "certificates": ("certificate.add", "certificate.replace", "certificate.revoke"),
     "groups": ("group.add", "group.replace", "group.close"),
-    "resources": ("resource.add", "resource.replace", "resource.publish", "resource.withdraw"),
+    "resources": ("resource.add", "resource.replace", "resource.draft", "resource.publish", "resource.withdraw"),
     "grants": ("grant.add", "grant.revoke"),
     "role_grants": ("role.grant", "role.revoke"),
 }
@@ -73,10 +73,14 @@ async def snapshot_at(connection: AsyncConnection, moment: datetime, known_at: d
         connection: It must see one state (`reading`).
         known_at: The moment itself when not said.
     """
-    known = known_at or moment
-    contents = await _contents(connection, _RECORDED, moment, known)
-    contents |= await _contents(connection, _DESCRIBED, moment, known)
-    return Snapshot.empty().with_changes(rows_of(contents))
+    return Snapshot.empty().with_changes(await rows_at(connection, moment, known_at or moment))
+
+
+async def rows_at(connection: AsyncConnection, moment: datetime, known_at: datetime) -> Rows:
+    """What the record of changes says of every record as of `moment`; of operations, those that were declared."""
+    contents = await _contents(connection, _RECORDED, moment, known_at)
+    contents |= await _contents(connection, _DESCRIBED, moment, known_at)
+    return rows_of(contents)
 
 
 def rows_of(contents: Contents) -> Rows:
@@ -105,20 +109,20 @@ def content_of(table: str, after: Mapping[str, Any], version: int) -> dict[str, 
     for column in _TABLES[table].columns:
         value = row.get(column.name)
         if isinstance(value, str) and isinstance(column.type, UtcDateTime):
-            row[column.name] = datetime.fromisoformat(value)
+            row[column.name] = datetime.fromisoformat(value).astimezone(UTC)
         elif isinstance(value, str) and isinstance(column.type, sa.LargeBinary):
             row[column.name] = base64.b64decode(value)
     return row
 
 
 async def changes_of(
-    connection: AsyncConnection, names: Sequence[str], after: datetime, before: datetime
+    connection: AsyncConnection, names: Sequence[str], after: datetime, until: datetime
 ) -> AsyncIterator[Rows]:
-    """The changes of some tables between two moments, one after the other, as what they changed."""
+    """The changes of some tables after a moment and until another, one after the other, as what they changed."""
     table = tables.registry_changes
     wanted = {name: _RECORDED[name] for name in names}
     query = sa.select(_table_of(wanted).label("name"), table.c.version, table.c.after)
-    query = query.where(_is_of(wanted), table.c.at > after, table.c.at < before).order_by(table.c.version)
+    query = query.where(_is_of(wanted), table.c.at > after, table.c.at <= until).order_by(table.c.version)
     for row in (await connection.execute(query)).mappings():
         yield rows_of({row["name"]: [content_of(row["name"], row["after"], row["version"])]})
 

@@ -1,9 +1,10 @@
 """Why no grant permits a call: the refusal that the nearest grant explains best. Pure, and off the hot path.
 
 Rules:
-1. What came nearest explains: a grant that lacks only the case or the purpose, then one that is not valid yet or no longer,
-   then one that was revoked or whose resource was withdrawn, then one for other methods and paths.
-2. Among several, one for the purpose that was named comes before others, and the newest before older ones.
+1. What came nearest explains: of the grants for this method and path, those for the purpose that was named, then others.
+   Among them one that is valid and demands a case, then one that is not valid yet or no longer, then one that was revoked
+   or whose resource was withdrawn.
+2. Without any of those, the grants for other methods and paths explain, the nearest path first.
 3. Only grants of the caller itself and of groups it is in are looked at, so no other can be told.
 """
 
@@ -44,32 +45,39 @@ def refusal_of(pairing: Pairing, call: Call, resources: Sequence[str]) -> Access
     if call.path is None:
         return _elsewhere(pairing, call, resources)
     covering = pairing.covering(call.method, call.segments, call.path)
-    valid = [each for each in covering if each.valid_from <= call.now < each.valid_to]
-    if valid:
-        return _conditions(valid, call, resources)
-    for fits in (_for_purpose(call), _any):
-        upcoming = [each for each in covering if fits(each) and call.now < each.valid_from]
-        if upcoming:
-            return refusals.not_yet_valid(min(upcoming, key=lambda each: each.valid_from).grant)
-        over = [each for each in covering if fits(each)]
-        if over:
-            return refusals.expired(max(over, key=lambda each: each.valid_to).grant, resources)
     ended = pairing.ended(call.method, call.segments, call.path)
-    for each in (*filter(_for_purpose(call), ended), *ended):
-        return refusals.withdrawn(each.grant) if each.grant.active else refusals.revoked(each.grant, resources)
+    for fits in (_for_purpose(call), _any):
+        refusal = _at_this_path([*filter(fits, covering)], [*filter(fits, ended)], call, resources)
+        if refusal is not None:
+            return refusal
     return _elsewhere(pairing, call, resources)
 
 
-def _conditions(valid: Sequence[Covering], call: Call, resources: Sequence[str]) -> AccessDeniedError:
+def _at_this_path(
+    covering: Sequence[Covering], ended: Sequence[Covering], call: Call, resources: Sequence[str]
+) -> AccessDeniedError | None:
+    """What grants for this method and path explain, if there are any."""
+    valid = [each for each in covering if each.valid_from <= call.now < each.valid_to]
+    if valid:
+        return _condition(valid, call, resources)
+    upcoming = [each for each in covering if call.now < each.valid_from]
+    if upcoming:
+        return refusals.not_yet_valid(min(upcoming, key=lambda each: each.valid_from).grant)
+    if covering:
+        return refusals.expired(max(covering, key=lambda each: each.valid_to).grant, resources)
+    for each in ended:
+        return refusals.withdrawn(each.grant) if each.grant.active else refusals.revoked(each.grant, resources)
+    return None
+
+
+def _condition(valid: Sequence[Covering], call: Call, resources: Sequence[str]) -> AccessDeniedError:
     """Grants cover the call at this time; what they demand beyond that is not there."""
-    fitting = [each for each in valid if _for_purpose(call)(each)]
-    if not fitting:
-        assert call.purpose is not None  # where none is named, each fits
+    if call.purpose is not None and not any(call.purpose in each.purposes for each in valid):
         return refusals.other_purpose(call.purpose, [each.grant for each in valid], resources)
-    free = [each for each in fitting if each.case is None or (call.case and each.case.fullmatch(call.case))]
+    free = [each for each in valid if each.case is None or (call.case and each.case.fullmatch(call.case))]
     if free:
         return refusals.purpose_missing([each.grant for each in free])
-    return (refusals.case_differs if call.case else refusals.case_missing)(fitting[0].grant)
+    return (refusals.case_differs if call.case else refusals.case_missing)(valid[0].grant)
 
 
 def _elsewhere(pairing: Pairing, call: Call, resources: Sequence[str]) -> AccessDeniedError:

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange import ServiceId, SubsystemId, create_engine, database_url, reading, sqlite_path, upgrade, writing
-from registry import history, rows, tables
+from registry import as_of, history, rows, tables
+from registry.as_of import GrantInForce
 from registry.changes import Changes
 from registry.file_watch import FileWatch
-from registry.history import GrantInForce
 from registry.records import CertificateUse, Change, Grant, Group, Member, Rows, Service, Subsystem
 from registry.seed import Seed, SeedReport, read_seed
 from registry.snapshot import Snapshot
@@ -118,9 +118,9 @@ class Registry:
     async def grant(
         self,
         *,
-        client: SubsystemId = SubsystemId(""),
+        client: SubsystemId | None = None,
         group: str = "",
-        service: ServiceId = ServiceId(""),
+        service: ServiceId | None = None,
         resource: str = "",
         purposes: Sequence[str],
         valid_to: datetime,
@@ -144,9 +144,9 @@ class Registry:
         async with self.change(by=by, why=why) as change:
             grant = Grant(
                 id=grant_id,
-                client=client,
+                client=client or SubsystemId(""),
                 group=group,
-                service=service,
+                service=service or ServiceId(""),
                 resource=resource,
                 method=method,
                 path=path,
@@ -246,9 +246,9 @@ class Registry:
         client: SubsystemId | None = None,
         service: ServiceId | None = None,
     ) -> tuple[GrantInForce, ...]:
-        """Every grant in force at some time of a day in China, and by whose decision; see `registry.history`."""
+        """Every grant in force at some time of a day in China, and by whose decision; see `registry.as_of`."""
         async with self.reading() as connection:
-            return await history.grants_as_of(connection, day, known_at=known_at, client=client, service=service)
+            return await as_of.grants_as_of(connection, day, known_at=known_at, client=client, service=service)
 
     async def grants(
         self,

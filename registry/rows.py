@@ -27,7 +27,7 @@ from registry.records import (
     Subsystem,
 )
 
-Row = sa.RowMapping
+Row = sa.RowMapping | Mapping[str, Any]
 _BATCH = 500
 
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from exchange import UnprocessableError, member_id, service_id, subsystem_id, uscc_fault
+from exchange import METASERVICES, UnprocessableError, member_id, service_id, subsystem_id, uscc_fault
 from registry.patterns import compile_pattern
 from registry.records import LEVELS, ROLES, Member, Operation, Service, Subsystem
 
 METHOD = re.compile(r"[A-Z][A-Z-]{0,19}")
 _DIVISION = re.compile(r"[0-9]{6}")
+RESERVED_SERVICE_CODES = METASERVICES | {
+    *("listClients", "getWsdl", "getSecurityServerMetrics"),
+    *("getSecurityServerOperationalData", "getSecurityServerHealthData"),
+}
+"""X-Road's metaservices: those codes mean the same at every provider."""
 _MAX_TEXT = 500
 _MAX_BYTES = 1 << 40
 _MAX_TIMEOUT = 120.0  # adapters hold the permission to answer no longer than this
@@ -157,3 +162,11 @@ def check_service(service: Service) -> None:
 
 def check_service_id(text: str) -> None:
     check_identifier("service", service_id, text, "/id")
+    code = text.rpartition("/")[2]
+    if code in RESERVED_SERVICE_CODES:
+        raise unprocessable(
+            "service-reserved",
+            f"{code} is a service of the mesh itself; choose another code.",
+            f"{code} 是平台自身的服务代码，请另选代码。",
+            "/id",
+        )

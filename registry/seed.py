@@ -2,7 +2,8 @@
 
 Rules:
 1. A seed only adds what is missing, and may be applied at every start: what was changed since (a grant revoked, a
-   service closed, a title corrected) stays changed, and is listed as differing.
+   service closed, a title corrected) stays changed, and is listed as differing. So is a grant that overlaps one which was
+   given elsewhere; two of the same seed must not.
 2. Unknown keys, wrong types and missing keys are refused with the line and the key; then nothing is registered.
 """
 
@@ -28,8 +29,11 @@ from exchange import (
     read_toml,
 )
 from registry import records, rules, validity
+from registry.actors import Actor
+from registry.catalogue.documents import ResourceDocument
+from registry.catalogue.store import publish_resource, save_resource
 from registry.changes import Changes
-from registry.records import DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_TIMEOUT, Change, Role
+from registry.records import DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_TIMEOUT, Change, Level, Role
 
 _Outcome = Literal["added", "unchanged", "differing"]
 
@@ -51,6 +55,7 @@ class SeedService(_Model):
     timeout_ms: int = round(DEFAULT_TIMEOUT * 1000)
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES
+    listed: bool = True
     operations: list[SeedOperation]
 
     async def register(self, identifier: ServiceId, change: Changes) -> _Outcome:
@@ -62,6 +67,7 @@ class SeedService(_Model):
             timeout=self.timeout_ms / 1000,
             max_request_bytes=self.max_request_bytes,
             max_answer_bytes=self.max_answer_bytes,
+            listed=self.listed,
             operations=tuple(records.Operation.of(each.method, each.path, each.safe) for each in self.operations),
         )
         return await _outcome(change.add_service(service))
@@ -84,43 +90,102 @@ class SeedMember(_Model):
     name: str
     name_en: str = ""
     check_exception: str = ""
+    level: Level = ""
+    division: str = ""
     subsystems: list[SeedSubsystem] = Field(default_factory=list)
 
     async def register(self, change: Changes) -> _Outcome:
         member = records.Member(
-            id=MemberId(self.id), name=self.name, name_en=self.name_en, check_exception=self.check_exception
+            id=MemberId(self.id),
+            name=self.name,
+            name_en=self.name_en,
+            check_exception=self.check_exception,
+            level=self.level,
+            division=self.division,
         )
         return await _outcome(change.add_member(member))
 
 
+class SeedGroup(_Model):
+    id: str
+    name: str
+    name_en: str = ""
+    members: list[str] = Field(default_factory=list)
+    level: Level = ""
+    division: str = ""
+    subsystem_code: str = ""
+
+    async def register(self, change: Changes) -> _Outcome:
+        group = records.Group(
+            id=self.id,
+            name=self.name,
+            name_en=self.name_en,
+            members=tuple(map(SubsystemId, self.members)),
+            level=self.level,
+            division=self.division,
+            subsystem_code=self.subsystem_code,
+        )
+        return await _outcome(change.add_group(group))
+
+
 class SeedGrant(_Model):
     id: str
-    client: str
-    service: str
+    client: str = ""
+    group: str = ""
+    service: str = ""
+    resource: str = ""
     method: str = "*"
     path: str = "**"
     signed_requests: bool = False
+    items: list[str] = Field(default_factory=list)
+    masks: dict[str, str] = Field(default_factory=dict)
+    quota_per_second: int = 0
+    quota_per_day: int = 0
+    case_pattern: str = ""
     purposes: list[str]
     valid_from: datetime | date
     valid_to: datetime | date
     reason: str
     decided_by: str
 
-    async def register(self, change: Changes) -> _Outcome:
+    async def register(self, seeded: frozenset[str], change: Changes) -> _Outcome:
+        """
+        Args:
+            seeded: Identifiers of all grants of the seed.
+        """
         grant = records.Grant(
             id=self.id,
             client=SubsystemId(self.client),
+            group=self.group,
             service=ServiceId(self.service),
+            resource=self.resource,
             method=self.method,
             path=self.path,
             signed_requests=self.signed_requests,
+            items=tuple(self.items),
+            masks=self.masks,
+            quota_per_second=self.quota_per_second,
+            quota_per_day=self.quota_per_day,
+            case_pattern=self.case_pattern,
             purposes=tuple(self.purposes),
             valid_from=validity.begins(self.valid_from),
             valid_to=validity.ends(self.valid_to),
             reason=self.reason,
             decided_by=self.decided_by,
         )
-        return await _outcome(change.add_grant(grant))
+        return await _outcome(change.add_grant(grant, backdated=True), seeded)
+
+
+class SeedResource(ResourceDocument):
+    """A resource of the catalogue, published."""
+
+    async def register(self, change: Changes) -> _Outcome:
+        """As the operator, and under the national codes: a seed begins a mesh."""
+        operator = Actor.operator(change.by)
+        outcome = await _outcome(save_resource(change, operator, self.resource()))
+        if outcome == "added":
+            await publish_resource(change, operator, self.code)
+        return outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +199,11 @@ class SeedReport:
 
 
 class Seed(_Model):
-    """Members with their subsystems and services, and grants."""
+    """Members with their subsystems and services, groups, resources of the catalogue, and grants."""
 
     members: list[SeedMember] = Field(default_factory=list)
+    groups: list[SeedGroup] = Field(default_factory=list)
+    resources: list[SeedResource] = Field(default_factory=list)
     grants: list[SeedGrant] = Field(default_factory=list)
 
     _source: TomlSource = PrivateAttr(TomlSource("", ""))  # to name lines in errors
@@ -153,7 +220,9 @@ class Seed(_Model):
                 outcomes[identifier] = await entry(change)
             except MeshError as error:
                 zh = error.detail_in("zh")
-                raise self._source.refuse(error.rule, location, error.detail_in("en"), zh) from error
+                raise self._source.refuse(
+                    error.rule, (*location, *_inside(location, error)), error.detail_in("en"), zh
+                ) from error
             except ValueError as error:  # from validity: a time without its offset
                 raise self._source.refuse("validity", location, f"{error}.", f"{error}。") from error
         return SeedReport(
@@ -173,8 +242,19 @@ class Seed(_Model):
                     service_id = ServiceId(f"{identifier}/{service.code}")
                     location = ("members", i, "subsystems", j, "services", k)
                     yield location, service_id, partial(service.register, service_id)
+        for i, group in enumerate(self.groups):
+            yield ("groups", i), f"group {group.id}", group.register
+        for i, resource in enumerate(self.resources):
+            yield ("resources", i), f"resource {resource.code}", resource.register
+        seeded = frozenset(grant.id for grant in self.grants)
         for i, grant in enumerate(self.grants):
-            yield ("grants", i), f"grant {grant.id}", grant.register
+            yield ("grants", i), f"grant {grant.id}", partial(grant.register, seeded)
+
+
+def _inside(location: Location, error: MeshError) -> Location:
+    """Where within a resource an error is; of shorter entries the line where they begin is told."""
+    steps = error.pointer.split("/")[1:] if location[0] == "resources" else []
+    return tuple(int(step) if step.isdecimal() else step for step in steps)
 
 
 def read_seed(path: Path) -> Seed:
@@ -188,8 +268,10 @@ def read_seed(path: Path) -> Seed:
     return seed
 
 
-async def _outcome(change: Awaitable[Change | None]) -> _Outcome:
+async def _outcome(change: Awaitable[Change | None], seeded: frozenset[str] = frozenset()) -> _Outcome:
     try:
         return "unchanged" if await change is None else "added"
-    except ConflictError:
+    except ConflictError as error:
+        if error.facts.get("grant") in seeded:
+            raise  # two grants of the seed contradict each other: a mistake in the file
         return "differing"

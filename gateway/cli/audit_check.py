@@ -67,7 +67,7 @@ def check(
         _changed(found, said, {"en": "The log was CHANGED.", "zh": "日志已被改动！"}[speak], as_json)
     except AlteredHistoryError as altered:
         said = {"en": altered.problem, "zh": altered.problem_zh}[speak]
-        found = {"where": f"change {altered.version}", "exchange_id": altered.entry_id, "problem": altered.problem}
+        found = {"where": altered.where, "exchange_id": altered.entry_id, "problem": altered.problem}
         verdict = {
             "en": "The log is in order; the registry was CHANGED without it.",
             "zh": "日志正确；登记簿被绕过日志改动！",

@@ -147,6 +147,7 @@ def clear_errors(lang: Language, as_json: bool) -> Iterator[None]:
             code=error.code,
             rule=error.rule,
             status=error.status,
+            **({"pointer": error.pointer} if error.pointer else {}),
         )
     except _database_errors() as error:
         # Not str() of SQLAlchemy's: it carries the statement and its parameters.

@@ -8,7 +8,7 @@ import typer
 
 from exchange import MemberId, NotFoundError, SubsystemId
 from gateway.cli import console_io as io
-from registry import Change, Member, Registry, Role, Snapshot, Subsystem
+from registry import Change, Level, Member, Registry, Role, Snapshot, Subsystem
 
 app = typer.Typer(help="Organisations and their subsystems: who takes part.", no_args_is_help=True)
 
@@ -28,6 +28,10 @@ def add(
     exception: Annotated[
         str, typer.Option("--exception", help="Why a code that fails its check characters is accepted.")
     ] = "",
+    level: Annotated[str, typer.Option("--level", help="national, province, city, county or township.")] = "",
+    division: Annotated[
+        str, typer.Option("--division", help="Six digits of GB/T 2260; default: those in the code.")
+    ] = "",
     replace: ReplaceOption = False,
     by: io.ByOption = "",
     data: io.DataOption = io.DATA,
@@ -37,10 +41,17 @@ def add(
 ) -> None:
     """Register an organisation.
 
-    Example: datong member add CN/GOV/11990000000001011Q --name 示例市税务局 --why 接入申请〔2026〕3号
+    Example: datong member add CN/GOV/11990000000001011Q --name 示例市税务局 --level city --why 接入申请〔2026〕3号
     """
     terminal = io.Terminal.of(data, database, as_json, lang)
-    record = Member(id=MemberId(member), name=name, name_en=name_en, check_exception=exception)
+    record = Member(
+        id=MemberId(member),
+        name=name,
+        name_en=name_en,
+        check_exception=exception,
+        level=cast("Level", level),  # the registry refuses others, and says which there are
+        division=division,
+    )
     change = terminal.run(
         lambda registry: registry.add_member(record, by=io.who(by), why=why, replace=replace), create=True
     )
@@ -174,6 +185,8 @@ def show(
             (terminal.say("name", "名称"), found.name),
             (terminal.say("English name", "英文名称"), found.name_en),
             (terminal.say("exception", "校验例外"), found.check_exception),
+            (terminal.say("level", "层级"), found.level),
+            (terminal.say("division", "区划"), found.division_code),
             *(
                 (
                     terminal.say("subsystem", "子系统"),

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from exchange import NotFoundError, ServiceId, service_id
 from gateway.cli import console_io as io
-from registry import Change, Operation, Registry, Service
+from gateway.cli.acting import AsOption, actor_of
+from gateway.cli.description_lists import comparison_of, print_comparison
+from registry import Change, Descriptions, Operation, Registration, Registry, Service
 
 app = typer.Typer(help="Services: what subsystems offer, operation by operation.", no_args_is_help=True)
 
 ServiceArgument = Annotated[
     str, typer.Argument(help="instance/class/code/subsystem/service, e.g. CN/GOV/…/tax/enterprises")
+]
+
+FileArgument = Annotated[
+    Path, typer.Argument(help="OpenAPI 3.0 or 3.1, JSON or YAML; - reads standard input.", metavar="FILE")
 ]
 
 
@@ -34,6 +42,9 @@ def add(
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")] = 5.0,
     max_request_bytes: Annotated[int, typer.Option("--max-request-bytes", help="Largest request body.")] = 16 << 20,
     max_answer_bytes: Annotated[int, typer.Option("--max-answer-bytes", help="Largest answer body.")] = 64 << 20,
+    unlisted: Annotated[
+        bool, typer.Option("--unlisted", help="It does not exist for those who were granted nothing of it.")
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace what is registered; operations not named are withdrawn.")
     ] = False,
@@ -57,6 +68,7 @@ def add(
         timeout=timeout,
         max_request_bytes=max_request_bytes,
         max_answer_bytes=max_answer_bytes,
+        listed=not unlisted,
     )
     change = terminal.run(lambda registry: registry.add_service(record, by=io.who(by), why=why, replace=replace))
     terminal.changed(change, service)
@@ -103,6 +115,76 @@ def enable(
     identifier = _identifier(service)
     change = terminal.run(lambda registry: registry.set_service_state(identifier, is_open=True, by=io.who(by), why=why))
     terminal.changed(change, service)
+
+
+@app.command()
+def describe(
+    service: ServiceArgument,
+    file: FileArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it changes, and for whom.")] = False,
+    accept_breaking: Annotated[bool, typer.Option("--accept-breaking", help="It is meant to break callers.")] = False,
+    why: Annotated[
+        str, typer.Option("--why", help="The reason, kept on record; default: OpenAPI and its version.")
+    ] = "",
+    acting_as: AsOption = "",
+    by: io.ByOption = "",
+    data: io.DataOption = io.DATA,
+    database: io.DatabaseOption = "",
+    as_json: io.JsonOption = False,
+    lang: io.LangOption = "",
+) -> None:
+    """Register the OpenAPI document of a service, with the operations that it declares.
+
+    Example: datong service describe CN/GOV/11990000000001011Q/tax/enterprises openapi.yaml --dry-run
+    """
+    terminal = io.Terminal.of(data, database, as_json, lang)
+    identifier, document = _identifier(service), _document(file)
+
+    async def register(registry: Registry) -> Registration:
+        return await Descriptions(registry).register(
+            identifier,
+            document,
+            actor=await actor_of(registry, acting_as, by),
+            why=why,
+            accept_breaking=accept_breaking,
+            dry_run=dry_run,
+        )
+
+    done = terminal.run(register)
+    if as_json:
+        change = done.change.version if done.change else None
+        found = {"service": identifier, "number": done.number, "dry_run": dry_run, "change": change}
+        io.print_json({**found, **comparison_of(done.comparison)})
+        return
+    print_comparison(terminal, done.comparison)
+    if dry_run:
+        typer.echo(terminal.say("Nothing was changed: a dry run.", "试运行，未作任何变更。"))
+    else:
+        terminal.changed(done.change, f"{identifier}/openapi/{done.number}")
+
+
+@app.command()
+def difference(
+    service: ServiceArgument,
+    file: FileArgument,
+    data: io.DataOption = io.DATA,
+    database: io.DatabaseOption = "",
+    as_json: io.JsonOption = False,
+    lang: io.LangOption = "",
+) -> None:
+    """Show what an OpenAPI document would add, change and break, and for whom; exit code 1 if it breaks somebody.
+
+    Example: datong service difference CN/GOV/11990000000001011Q/tax/enterprises openapi.yaml
+    """
+    terminal = io.Terminal.of(data, database, as_json, lang)
+    identifier, document = _identifier(service), _document(file)
+    found = terminal.run(lambda registry: Descriptions(registry).compare(identifier, document))
+    if as_json:
+        io.print_json(comparison_of(found))
+    else:
+        print_comparison(terminal, found)
+    if found.breaking:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -166,6 +248,7 @@ def show(
             (terminal.say("English title", "英文名称"), found.title_en),
             (terminal.say("state", "状态"), _state(found)),
             (terminal.say("notice", "公告"), found.notice),
+            (terminal.say("listed", "公开"), terminal.say("yes", "是") if found.listed else terminal.say("no", "否")),
             (terminal.say("timeout", "超时"), f"{found.timeout:g} s"),
             (terminal.say("largest request", "请求上限"), f"{found.max_request_bytes} B"),
             (terminal.say("largest answer", "应答上限"), f"{found.max_answer_bytes} B"),
@@ -187,6 +270,13 @@ def _identifier(text: str) -> ServiceId:
         return service_id(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="SERVICE") from error
+
+
+def _document(file: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from error
 
 
 def _operation(text: str) -> Operation:

@@ -108,6 +108,8 @@ class StandingApproval:
     decided_by: str
     decided_at: datetime
     active: bool = True
+    version: int = 0
+    """Version of the registry that last changed it; no part of what it says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,8 @@ class Application:
     delivered_at: datetime | None = None
     owed: tuple[Owed, ...] = field(default=())
     """Every duty that it began, oldest first."""
+    version: int = 0
+    """Version of the registry that last changed it; no part of what it says."""
 
     def open_duty(self, *duties: Duty) -> Owed | None:
         """The first of these duties that has not ended."""

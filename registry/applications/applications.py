@@ -18,6 +18,7 @@ from registry.applications.dispute import About, Dispute, MoveKind, Ruling
 from registry.applications.miss import Miss
 from registry.applications.reading import ApplicationFilter, CaseFile, DepartmentRecord
 from registry.applications.tables import standing_approvals
+from registry.clock.deadlines import china_day
 from registry.clock.jurisdictions import read_jurisdictions
 from registry.clock.notices import read_calendar
 from registry.registry import Registry
@@ -160,8 +161,8 @@ class Applications:
                 )
             desk.change.why = rules.one_line([text])
             action = "standing-approval.give" if active else "standing-approval.end"
-            await desk.change.put(standing_approvals, rows.standing_row(found), action, resource, replace=True)
-            return found
+            change = await desk.change.put(standing_approvals, rows.standing_row(found), action, resource, replace=True)
+            return found if change is None else replace(found, version=change.version)
 
     async def standing(self, resource: str = "") -> tuple[StandingApproval, ...]:
         """What owners approved beforehand."""
@@ -235,6 +236,12 @@ class Applications:
             for identifier in identifiers:
                 async with self._desk(CLOCK, timekeeping.WHY_COUNTED_AGAIN) as desk:
                     await again(desk, identifier)
+
+    def late_days(self, miss: Miss) -> int:
+        """By how many working days it was late in the end, or is now."""
+        if miss.ended_at is not None:
+            return miss.late_days
+        return max(0, self.book.calendar.working_days_between(miss.due_date, china_day(self.now())))
 
     def now(self) -> datetime:
         """The time, by the registry's clock."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import date
 
 from exchange import ConflictError, UnprocessableError
-from registry.applications import rules
+from registry.applications import rules, verdicts
 from registry.applications.application import Application, Decision, Offer, Outcome, Proposal, Terms, Verdict
 from registry.applications.desk import CLOCK, Desk, kinds_of
 from registry.applications.states import Action, next_state
@@ -87,8 +87,8 @@ async def approve_by_rule(desk: Desk, application: Application, offer: Offer) ->
     assert offer.standing is not None  # asked only then
     standing = offer.standing
     verdict = Verdict(approve=True, text=standing.text)
-    outcome, terms = rules.settle(verdict, application.ask, offer, desk.change.now)
-    decided_on = rules.check_verdict(verdict, desk.change.now, desk.change.now)
+    outcome, terms = verdicts.settle(verdict, application.ask, offer, desk.change.now)
+    decided_on = verdicts.check_verdict(verdict, desk.change.now, desk.change.now)
     by_rule = replace(desk, actor=CLOCK)
     by, certificate = desk.change.by, desk.change.certificate
     desk.change.by, desk.change.certificate = rules.one_line([standing.decided_by, "(standing approval)"]), ""
@@ -134,11 +134,11 @@ def _worked_out(
             sharing_class=application.sharing_class,
             items=(),
         )
-    decided_on = rules.check_verdict(verdict, application.submitted_at, now)
-    outcome, terms = rules.settle(verdict, application.ask, offer, now)
+    decided_on = verdicts.check_verdict(verdict, application.submitted_at, now)
+    outcome, terms = verdicts.settle(verdict, application.ask, offer, now)
     earlier = application.decision
     if terms is not None and earlier is not None and earlier.terms is not None:
-        rules.check_not_less(terms, earlier.terms)
+        verdicts.check_not_less(terms, earlier.terms)
     return outcome, terms, decided_on
 
 

@@ -51,7 +51,8 @@ class Desk:
         Raises:
             NotFoundError: There is none, or it is not for the actor's eyes: both sound the same.
         """
-        row = await self.change.find(applications, id=identifier)
+        query = sa.select(applications).where(applications.c.id == identifier)
+        row = (await self.change.connection.execute(query)).mappings().one_or_none()
         found = None if row is None else rows.application_of_row(row)
         if found is None or not may_see(self.actor, found):
             raise unknown(identifier)
@@ -61,14 +62,14 @@ class Desk:
         """Write it, with the reason on record."""
         self.change.why = rules.one_line(why)
         row = rows.application_row(application)
-        await self.change.put(applications, row, f"application.{action}", application.id, replace=True)
-        return application
+        change = await self.change.put(applications, row, f"application.{action}", application.id, replace=True)
+        return application if change is None else replace(application, version=change.version)
 
     async def add(self, application: Application, why: Iterable[str]) -> Application:
         """Write a new one; it gets its number."""
         self.change.why = rules.one_line(why)
         version = await self.change.next_version()
-        application = replace(application, id=f"a{version}", number=version)
+        application = replace(application, id=f"a{version}", number=version, version=version)
         row = rows.application_row(application)
         await self.change.record("application", application.id, None, row, version=version)
         await self.change.write(applications, row, version, exists=False)
@@ -108,7 +109,8 @@ class Desk:
 
     async def standing(self, code: str) -> StandingApproval | None:
         """What the owner of a resource said beforehand, if it still stands."""
-        row = await self.change.find(standing_approvals, resource=code)
+        query = sa.select(standing_approvals).where(standing_approvals.c.resource == code)
+        row = (await self.change.connection.execute(query)).mappings().one_or_none()
         found = None if row is None else rows.standing_of_row(row)
         return found if found is not None and found.active else None
 
@@ -175,12 +177,12 @@ class Desk:
 
 
 def kinds_of(actor: Actor, application: Application) -> frozenset[ActorKind]:
-    """In which capacities somebody acts on an application."""
+    """In which capacities somebody acts on an application. Whoever applied is the applicant and nothing else."""
     if actor is CLOCK:
         return frozenset({"clock"})
-    kinds: set[ActorKind] = set()
     if actor.subsystem == application.applicant:
-        kinds.add("applicant")
+        return frozenset({"applicant"})
+    kinds: set[ActorKind] = set()
     if actor.subsystem == application.provider and actor.holds("owner"):
         kinds.add("owner")
     if actor.holds("operator"):

@@ -13,7 +13,8 @@ Rules:
 3. `upheld`: what was disputed stands. `overturned`: it does not. A party that gives in, or that gives up, needs nobody else.
 4. A ruling of the authority that upholds may be taken to the government. One that overturns takes effect at once and is final:
    the application is being decided anew.
-5. Only an operator records rulings, naming the document of the authority or government that made them.
+5. Only an operator records rulings, naming the document of the authority or government that made them; one that is a party
+   itself does not.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Dispute:
     """The deadline of each level that it reached."""
     opened_at: datetime
     closed_at: datetime | None = None
+    version: int = 0
+    """Version of the registry that last changed it; no part of what it says."""
 
     @property
     def running(self) -> Owed | None:

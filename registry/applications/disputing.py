@@ -57,6 +57,7 @@ async def open_dispute(desk: Desk, identifier: str, about: About, text: str, *, 
         moves=(move,),
         owed=(await _level_begun(desk, application, "negotiating"),),
         opened_at=desk.change.now,
+        version=version,
     )
     desk.change.why = rules.one_line([text])
     row = rows.dispute_row(dispute)
@@ -84,7 +85,7 @@ async def move(
     if not found:
         raise NotFoundError(what=f"dispute about {identifier}", what_zh=f"关于 {identifier} 的争议")
     dispute = found[-1]
-    party: MovedBy = "operator" if kind == "rule" and desk.actor.holds("operator") else _mover(desk, application)
+    party = _mover(desk, application)
     state = state_after(dispute, kind, party, ruling)
     if kind == "rule":
         rules.check_text("document", document)
@@ -146,8 +147,14 @@ async def load_all(desk: Desk, application: str) -> tuple[Dispute, ...]:
 
 
 async def save(desk: Desk, dispute: Dispute, action: str) -> Dispute:
-    await desk.change.put(disputes, rows.dispute_row(dispute), f"dispute.{action}", dispute.id, replace=True)
-    return dispute
+    row = rows.dispute_row(dispute)
+    change = await desk.change.put(disputes, row, f"dispute.{action}", dispute.id, replace=True)
+    return dispute if change is None else replace(dispute, version=change.version)
+
+
+async def load(desk: Desk, identifier: str) -> Dispute:
+    query = sa.select(disputes).where(disputes.c.id == identifier)
+    return rows.dispute_of_row((await desk.change.connection.execute(query)).mappings().one())
 
 
 async def _level_begun(desk: Desk, application: Application, level: DisputeLevel) -> Owed:

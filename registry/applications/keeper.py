@@ -36,6 +36,8 @@ class DeadlineKeeper:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._counted = False
+        self.failing = False
+        """Whether the last round left something undone."""
         self.rounds = 0
         """How often it has done what was due."""
 
@@ -70,12 +72,16 @@ class DeadlineKeeper:
                 self._counted = True
             due = await self._applications.keep_time()
         except Exception as error:  # noqa: BLE001  # a keeper that has ended would let every deadline pass unnoticed
-            events.error("deadlines.failed", error=repr(error), exc_info=error)
+            if not self.failing:  # not again in every round
+                events.error("deadlines.failed", error=repr(error), exc_info=error)
+            self.failing = True
             return self._retry_after
+        else:
+            self.failing = False
         finally:
             self.rounds += 1
         if due is None:
             return self._longest_sleep
         left = (due - self._applications.now()).total_seconds()
-        # What is due and could not be done yet is not tried again at once, round after round.
+        # What came due this very moment, or cannot be done, does not keep us spinning.
         return min(self._longest_sleep, left) if left > 0 else self._retry_after

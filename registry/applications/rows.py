@@ -61,6 +61,7 @@ def application_of_row(row: Row) -> Application:
         created_at=row["created_at"],
         submitted_at=row["submitted_at"],
         delivered_at=row["delivered_at"],
+        version=row["version"],
     )
 
 
@@ -77,7 +78,9 @@ def standing_row(standing: StandingApproval) -> dict[str, Any]:
 
 def standing_of_row(row: Row) -> StandingApproval:
     names = ("resource", "provider", "text", "decided_by", "decided_at")
-    return StandingApproval(**{name: row[name] for name in names}, active=row["state"] == "active")
+    return StandingApproval(
+        **{name: row[name] for name in names}, active=row["state"] == "active", version=row["version"]
+    )
 
 
 def dispute_row(dispute: Dispute) -> dict[str, Any]:
@@ -101,7 +104,19 @@ def dispute_row(dispute: Dispute) -> dict[str, Any]:
 
 
 def dispute_of_row(row: Row) -> Dispute:
-    names = ("id", "number", "application", "about", "miss", "opened_by", "level", "state", "opened_at", "closed_at")
+    names = (
+        "id",
+        "number",
+        "application",
+        "about",
+        "miss",
+        "opened_by",
+        "level",
+        "state",
+        "opened_at",
+        "closed_at",
+        "version",
+    )
     return Dispute(
         **{name: row[name] for name in names},
         moves=_read(row["moves"], tuple[Move, ...]),

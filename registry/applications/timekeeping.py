@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.applications import disputing, ledger, rows
+from registry.applications import disputing, ledger
 from registry.applications.application import Application
 from registry.applications.desk import Desk
 from registry.applications.owed import Owed
@@ -69,7 +69,7 @@ async def keep_application(desk: Desk, identifier: str) -> Application:
 
 async def keep_dispute(desk: Desk, identifier: str) -> None:
     """Take it to the next level, or write down that the highest is late."""
-    dispute = rows.dispute_of_row(await desk.change.must_exist(disputes, identifier, "dispute"))
+    dispute = await disputing.load(desk, identifier)
     owed = dispute.running
     if owed is None or owed.miss or not owed.is_late(desk.change.now):
         return
@@ -96,7 +96,7 @@ async def count_again(desk: Desk, identifier: str) -> None:
 
 async def count_dispute_again(desk: Desk, identifier: str) -> None:
     """Its provisional deadline, by the calendar as it is now."""
-    dispute = rows.dispute_of_row(await desk.change.must_exist(disputes, identifier, "dispute"))
+    dispute = await disputing.load(desk, identifier)
     owed = await _counted(desk, dispute.owed)
     if owed != dispute.owed:
         await disputing.save(desk, replace(dispute, owed=owed), "recount")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace as with_fields
 
 import sqlalchemy as sa
@@ -11,8 +11,10 @@ from registry.actors import Actor
 from registry.catalogue import search as searching
 from registry.catalogue import store
 from registry.catalogue.codes import NATIONAL, CodeScheme
-from registry.catalogue.imports import Candidate, ImportReport, import_resources
-from registry.catalogue.resource import CatalogueEntry, Department, Resource, ResourceVersion
+from registry.catalogue.dcat import Publisher
+from registry.catalogue.documents import ResourceDocument
+from registry.catalogue.imports import Candidate, ImportReport, import_resources, save_document
+from registry.catalogue.resource import CatalogueEntry, Department, ResourceVersion
 from registry.catalogue.tables import resources
 from registry.records import Change
 from registry.registry import Registry
@@ -35,10 +37,10 @@ class Catalogue:
         self._registry = registry
         self._schemes = schemes
 
-    async def save(self, actor: Actor, resource: Resource, *, why: str, replace: bool = False) -> Change | None:
-        """Write a draft; see `save_resource`."""
+    async def save(self, actor: Actor, document: ResourceDocument, *, why: str, replace: bool = False) -> Change | None:
+        """Write a draft; see `save_document`."""
         async with self._registry.change(by=actor.by, why=why, certificate=actor.certificate) as change:
-            return await store.save_resource(change, actor, resource, replace=replace, schemes=self._schemes)
+            return await save_document(change, actor, document, replace=replace, schemes=self._schemes)
 
     async def publish(self, actor: Actor, code: str, *, why: str) -> Change | None:
         """Put a draft into force; see `publish_resource`."""
@@ -82,12 +84,22 @@ class Catalogue:
         async with self._registry.reading() as connection:
             return await searching.search_resources(connection, search, actor)
 
-    async def published(self) -> AsyncIterator[tuple[CatalogueEntry, Department]]:
-        """Every resource in force with who provides it, in the order of codes."""
+    async def published(self, department: str = "") -> AsyncGenerator[tuple[CatalogueEntry, Department], None]:
+        """Every resource in force with who provides it, in the order of codes; close it when leaving early.
+
+        Args:
+            department: Only those of this member or subsystem.
+        """
         query = sa.select(resources).where(resources.c.state == "published").order_by(resources.c.code)
+        if department:
+            query = query.where(sa.or_(*searching.below(resources.c.provider, department)))
+        async with self._registry.reading() as connection, connection.stream(query) as result:
+            async for batch in result.mappings().partitions(_BATCH):
+                departments = await store.load_departments(connection, [row["provider"] for row in batch])
+                for row in batch:
+                    yield store.entry_of_row(row), departments[row["provider"]]
+
+    async def publisher(self) -> Publisher:
+        """Who publishes the catalogue as a whole: the member that operates the mesh."""
         async with self._registry.reading() as connection:
-            async with connection.stream(query) as result:
-                async for batch in result.mappings().partitions(_BATCH):
-                    departments = await store.load_departments(connection, [row["provider"] for row in batch])
-                    for row in batch:
-                        yield store.entry_of_row(row), departments[row["provider"]]
+            return await store.load_publisher(connection)

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from exchange import ServiceId, SubsystemId, UnprocessableError
 from registry.catalogue import resource as kinds
-from registry.catalogue.resource import Classification, Department, Resource, ResourceItem, Term, plain
+from registry.catalogue.resource import Classification, ClassificationStep, Department, Resource, ResourceItem, plain
 from registry.catalogue.rules import Fault
 from registry.records import LEVELS, Access
 
@@ -48,7 +48,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class TermDocument(_Document):
+class ClassificationStepDocument(_Document):
     """One step of the classification."""
 
     code: str = ""
@@ -58,10 +58,10 @@ class TermDocument(_Document):
 class ClassificationDocument(_Document):
     """类、项、目、细目。"""
 
-    category: TermDocument
-    subcategory: TermDocument
-    entry: TermDocument
-    detail: TermDocument = TermDocument()
+    category: ClassificationStepDocument
+    subcategory: ClassificationStepDocument
+    entry: ClassificationStepDocument
+    detail: ClassificationStepDocument = ClassificationStepDocument()
 
 
 class ItemDocument(_Document):
@@ -91,12 +91,12 @@ class AccessDocument(_Document):
 
 
 class DepartmentDocument(_Document):
-    """The provider as it is registered. 提供方登记信息。"""
+    """The provider as it is registered; what is left out is not compared. 提供方登记信息。"""
 
-    name: str
-    name_en: str
-    subsystem_name: str
-    uscc: str
+    name: str | None = None
+    name_en: str | None = None
+    subsystem_name: str | None = None
+    uscc: str | None = None
 
 
 class ResourceDocument(_Document):
@@ -144,10 +144,10 @@ class ResourceDocument(_Document):
             **told,
             provider=SubsystemId(self.provider),
             classification=Classification(
-                category=_term(steps.category),
-                subcategory=_term(steps.subcategory),
-                entry=_term(steps.entry),
-                detail=_term(steps.detail),
+                category=_step(steps.category),
+                subcategory=_step(steps.subcategory),
+                entry=_step(steps.entry),
+                detail=_step(steps.detail),
             ),
             items=tuple(ResourceItem(**item.model_dump()) for item in self.items),
             themes=tuple(self.themes),
@@ -189,7 +189,7 @@ def department_faults(document: ResourceDocument, department: Department) -> Ite
     """Where a document calls its provider something else than the registry does."""
     told = document.department
     for name, known in department_of(department).items() if told is not None else ():
-        if getattr(told, name) != known:
+        if getattr(told, name) not in (None, known):
             yield Fault(
                 f"/department/{name}",
                 "department",
@@ -244,8 +244,8 @@ def check_count(count: int) -> None:
         )
 
 
-def _term(document: TermDocument) -> Term:
-    return Term(code=document.code, name=document.name)
+def _step(document: ClassificationStepDocument) -> ClassificationStep:
+    return ClassificationStep(code=document.code, name=document.name)
 
 
 _COMPLAINTS: Final = {

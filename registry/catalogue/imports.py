@@ -26,6 +26,7 @@ from registry.catalogue.rules import Fault, faults_of
 from registry.catalogue.store import load_departments, publish_resource, save_resource
 from registry.catalogue.tables import resources
 from registry.changes import Changes
+from registry.records import Change
 
 MOST_FAULTS: Final = 200
 """Told of one import; who has more has made the same mistake many times."""
@@ -89,6 +90,24 @@ def candidates_of(value: object) -> tuple[Candidate, ...]:
     )
 
 
+async def save_document(
+    change: Changes,
+    actor: Actor,
+    document: ResourceDocument,
+    *,
+    replace: bool = False,
+    schemes: Sequence[CodeScheme] = NATIONAL,
+) -> Change | None:
+    """Write a draft from its JSON form; see `save_resource`.
+
+    Raises:
+        UnprocessableError: The document calls its provider something else than the registry does.
+    """
+    for fault in await _department_faults(change, document):
+        raise fault.error()
+    return await save_resource(change, actor, document.resource(), replace=replace, schemes=schemes)
+
+
 async def import_resources(
     change: Changes,
     actor: Actor,
@@ -149,10 +168,15 @@ async def _faults(
                 f"该代码与 {before} 重复。",
             )
         )
-    if document.department is not None:
-        department = (await load_departments(change.connection, [document.provider])).get(document.provider)
-        found += department_faults(document, department) if department is not None else ()
+    found += await _department_faults(change, document)
     return iter(found)
+
+
+async def _department_faults(change: Changes, document: ResourceDocument) -> list[Fault]:
+    if document.department is None:
+        return []
+    department = (await load_departments(change.connection, [document.provider])).get(document.provider)
+    return [] if department is None else list(department_faults(document, department))
 
 
 def _placed(candidate: Candidate, fault: Fault) -> ImportFault:

@@ -51,7 +51,7 @@ RESOURCE_STATES: Final[tuple[ResourceState, ...]] = get_args(ResourceState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
+class ClassificationStep:
     """One step of the classification: its digits and its name."""
 
     code: str = ""
@@ -62,10 +62,10 @@ class Term:
 class Classification:
     """类, 项, 目 and 细目; the last may be empty."""
 
-    category: Term = Term()
-    subcategory: Term = Term()
-    entry: Term = Term()
-    detail: Term = Term()
+    category: ClassificationStep = ClassificationStep()
+    subcategory: ClassificationStep = ClassificationStep()
+    entry: ClassificationStep = ClassificationStep()
+    detail: ClassificationStep = ClassificationStep()
 
     @property
     def code(self) -> str:
@@ -78,7 +78,7 @@ class ResourceItem:
     """One information item (信息项)."""
 
     path: str
-    """Where it stands in answers, in the grammar of grants (`exchange.release_terms`)."""
+    """Where it stands in answers, in the grammar of grants (`exchange.terms`)."""
     name: str
     name_en: str = ""
     data_type: DataType = "string"
@@ -180,7 +180,7 @@ class CatalogueEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ResourceDifference:
     """One place in which two versions differ; the pointer names it in the newer one, or in the older if it is gone."""
 
     pointer: str
@@ -198,7 +198,7 @@ class ResourceVersion:
     by: str
     why: str
     resource: Resource
-    differences: tuple[Difference, ...] = field(default=())
+    differences: tuple[ResourceDifference, ...] = field(default=())
 
 
 def plain(resource: Resource) -> dict[str, Any]:
@@ -217,10 +217,11 @@ def plain(resource: Resource) -> dict[str, Any]:
 
 def resource_of(stored: Mapping[str, Any]) -> Resource:
     """The resource that `plain` wrote."""
+    steps = stored["classification"]
     return Resource(
         **{
             **stored,
-            "classification": Classification(**{name: Term(**term) for name, term in stored["classification"].items()}),
+            "classification": Classification(**{name: ClassificationStep(**step) for name, step in steps.items()}),
             "provider": SubsystemId(stored["provider"]),
             "items": tuple(ResourceItem(**item) for item in stored["items"]),
             "accesses": tuple(access_of(access) for access in stored["accesses"]),
@@ -237,5 +238,5 @@ def access_of(stored: Mapping[str, str]) -> Access:
     return Access(service=ServiceId(stored["service"]), method=stored["method"], path=stored["path"])
 
 
-def _members(value: Term | ResourceItem | Access) -> dict[str, Any]:
+def _members(value: ClassificationStep | ResourceItem | Access) -> dict[str, Any]:
     return {each.name: getattr(value, each.name) for each in fields(value)}

@@ -29,7 +29,7 @@ MOST_ITEMS: Final = 2000
 MOST_ENTRIES: Final = 100
 """Of themes, keywords, linked resources and accesses, each."""
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,19}")
-_TERM_LENGTHS: Final = {"category": 1, "subcategory": 2, "entry": 3}
+_STEP_LENGTHS: Final = {"category": 1, "subcategory": 2, "entry": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +71,32 @@ def faults_of(resource: Resource, schemes: Sequence[CodeScheme] = NATIONAL) -> I
 
 def _code_faults(resource: Resource, schemes: Sequence[CodeScheme]) -> Iterator[Fault]:
     classification = classification_in(resource.code, schemes)
+    steps = list(_step_faults(resource))
     if classification is None:
         yield _foreign("/code", resource.code, schemes)
-    elif classification and classification != resource.classification.code:
+    elif not steps and classification not in ("", resource.classification.code):
         yield Fault(
             "/code",
             "resource-code",
             f"The code begins with the classification {classification}, the resource is classified as"
-            f" {resource.classification.code or 'nothing'}.",
-            f"代码中的分类为 {classification}，而信息资源分类为 {resource.classification.code or '空'}。",
+            f" {resource.classification.code}.",
+            f"代码中的分类为 {classification}，而信息资源分类为 {resource.classification.code}。",
         )
+    yield from steps
+
+
+def _step_faults(resource: Resource) -> Iterator[Fault]:
     steps = resource.classification
-    for name, length in _TERM_LENGTHS.items():
-        term = getattr(steps, name)
-        if not re.fullmatch(rf"[0-9]{{{length}}}", term.code):
+    for name, length in _STEP_LENGTHS.items():
+        step = getattr(steps, name)
+        if not re.fullmatch(rf"[0-9]{{{length}}}", step.code):
             yield Fault(
                 f"/classification/{name}/code",
                 "classification",
                 f"The {name} of the classification has {length} digit{'s' * (length > 1)}.",
-                f"分类的{_TERM_ZH[name]}代码应为 {length} 位数字。",
+                f"分类的{_STEP_ZH[name]}代码应为 {length} 位数字。",
             )
-        yield from _line(f"/classification/{name}/name", term.name)
+        yield from _line(f"/classification/{name}/name", step.name)
     if not re.fullmatch(r"[0-9]{0,12}", steps.detail.code):
         yield Fault(
             "/classification/detail/code",
@@ -102,7 +107,7 @@ def _code_faults(resource: Resource, schemes: Sequence[CodeScheme]) -> Iterator[
     yield from _line("/classification/detail/name", steps.detail.name, empty=not steps.detail.code)
 
 
-_TERM_ZH: Final = {"category": "类", "subcategory": "项", "entry": "目"}
+_STEP_ZH: Final = {"category": "类", "subcategory": "项", "entry": "目"}
 
 
 def _provider_faults(resource: Resource) -> Iterator[Fault]:

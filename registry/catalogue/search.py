@@ -230,7 +230,7 @@ def _filters(search: ResourceSearch, actor: Actor, contains: _Contains) -> list[
     if search.division:
         found.append(resource_index.c.division.like(_division_prefix(search.division) + "%"))
     if "/" in search.department:
-        found.append(sa.or_(*_below(resource_index.c.provider, search.department)))
+        found.append(sa.or_(*below(resource_index.c.provider, search.department)))
     else:
         found += [resource_index.c.provider.in_(_departments(word, contains)) for word in words_of(search.department)]
     found += [contains(resource_index.c.themes, word) for word in words_of(search.theme)]
@@ -245,10 +245,10 @@ def _visible(state: ResourceState, actor: Actor) -> sa.ColumnElement[bool]:
     was_in_force = resource_index.c.number > 0
     if actor.subsystem is None or not may_see_drafts(actor, actor.subsystem):
         return was_in_force
-    return sa.or_(was_in_force, *_below(resource_index.c.provider, member_of(SubsystemId(actor.subsystem))))
+    return sa.or_(was_in_force, *below(resource_index.c.provider, member_of(SubsystemId(actor.subsystem))))
 
 
-def _below(column: sa.ColumnElement[str], identifier: str) -> list[sa.ColumnElement[bool]]:
+def below(column: sa.ColumnElement[str], identifier: str) -> list[sa.ColumnElement[bool]]:
     """The identifier itself, and those that go on after it."""
     return [column == identifier, sa.func.substr(column, 1, len(identifier) + 1) == f"{identifier}/"]
 
@@ -269,7 +269,7 @@ def read_position(match: str, count: int, code: str) -> Position:
     raise ValueError(f"{match!r} is no kind of match")
 
 
-def row_of(found: FoundResource) -> dict[str, Any]:
+def found_document(found: FoundResource) -> dict[str, Any]:
     """A line of a list as JSON."""
     return {
         "code": found.code,

@@ -23,6 +23,7 @@ from exchange import ConflictError, NotFoundError, RoleMissingError, SubsystemId
 from registry import rows
 from registry.actors import Actor
 from registry.catalogue.codes import NATIONAL, CodeScheme
+from registry.catalogue.dcat import Publisher
 from registry.catalogue.differences import differences_between
 from registry.catalogue.resource import (
     CatalogueEntry,
@@ -193,6 +194,16 @@ async def load_departments(connection: AsyncConnection, providers: Sequence[str]
         )
         for row in await connection.execute(query)
     }
+
+
+async def load_publisher(connection: AsyncConnection) -> Publisher:
+    """The first member that has a subsystem registered as operator; a name for the mesh itself, if there is none."""
+    joined = subsystems.join(members, members.c.id == subsystems.c.member)
+    query = sa.select(members.c.id, members.c.name, members.c.name_en, subsystems.c.roles).select_from(joined)
+    for identifier, name, name_en, roles in await connection.execute(query.order_by(members.c.id)):
+        if "operator" in roles:
+            return Publisher(identifier=identifier, name=name, name_en=name_en)
+    return Publisher(identifier="mesh", name="大同数据共享平台", name_en="Datong mesh")
 
 
 def entry_of_row(row: rows.Row | Mapping[str, Any]) -> CatalogueEntry:

@@ -23,9 +23,10 @@ import msgspec
 from exchange import OverloadedError, UnprocessableError
 from registry.descriptions.difference import Alteration, Difference, difference
 from registry.descriptions.document import Document, Format, refusal, sha256_of
-from registry.descriptions.operations import Description, describe
+from registry.descriptions.operations import Description, check_paths, describe
 from registry.descriptions.reading import MAX_BYTES, read_document
 from registry.descriptions.references import References
+from registry.descriptions.servers import without_hosts
 from registry.descriptions.validation import validate
 
 SECONDS = 120.0
@@ -52,6 +53,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     description: Description
     difference: Difference
     """Against the document before; without one, everything is added."""
+    shown: str | None
+    """The text as callers are shown it (`registry.descriptions.servers`), if it is another."""
 
 
 class _Task(msgspec.Struct):
@@ -79,6 +82,7 @@ def examined(new: bytes, old: bytes | None = None) -> Examination:
     """
     document = read_document(new)
     references = References(document)
+    check_paths(document)
     validate(document, references)
     return Examination(
         format=document.format,
@@ -86,6 +90,7 @@ def examined(new: bytes, old: bytes | None = None) -> Examination:
         sha256=sha256_of(document.text),
         description=describe(document, references),
         difference=_against(old, document, references),
+        shown=without_hosts(document),
     )
 
 

@@ -77,7 +77,7 @@ def describe(document: Document, references: References) -> Description:
     """Return what a valid document says.
 
     Raises:
-        UnprocessableError: `description-operation`; a path cannot be one of ours, two are the same, or there is none.
+        UnprocessableError: `description-operation`; there is none, or too many, or one says what it cannot.
     """
     shapes = Shapes(document, references)
     found = tuple(
@@ -95,15 +95,18 @@ def describe(document: Document, references: References) -> Description:
     return Description(title_zh=title, title_en="" if chinese else title, operations=found)
 
 
-def endpoints_of(document: Document, references: References) -> Iterator[Endpoint]:
-    """Each operation of a valid document. Raises as `describe` does."""
+def check_paths(document: Document) -> None:
+    """Return if every path of a document can be one of ours; whatever else is wrong with it.
+
+    Raises:
+        UnprocessableError: `description-operation`; one cannot, or two are the same.
+    """
     seen: dict[str, str] = {}
-    count = 0
-    for path, stated in (document.tree.get("paths") or {}).items():
+    paths = document.tree.get("paths")
+    for path in paths if isinstance(paths, dict) else ():
         if path.startswith("x-"):
             continue
-        ours = our_path(path, ("paths", path))
-        same = anonymous(ours)
+        same = anonymous(our_path(path))
         if same in seen:
             raise _refused(
                 ("paths", path),
@@ -111,6 +114,14 @@ def endpoints_of(document: Document, references: References) -> Iterator[Endpoin
                 f"{path[:100]!r} 与 {seen[same][:100]!r} 是同一路径",
             )
         seen[same] = path
+
+
+def endpoints_of(document: Document, references: References) -> Iterator[Endpoint]:
+    """Each operation of a valid document whose paths were checked. Raises as `describe` does."""
+    count = 0
+    for path, stated in (document.tree.get("paths") or {}).items():
+        if path.startswith("x-"):
+            continue
         item, place = references.resolve(stated, ("paths", path))
         # What stands beside a reference counts before what it refers to.
         levels = [(stated, ("paths", path))] if stated is item else [(stated, ("paths", path)), (item, place)]
@@ -133,11 +144,11 @@ def endpoints_of(document: Document, references: References) -> Iterator[Endpoin
             safe = value.get(SAFE)
             if safe is not None and not isinstance(safe, bool):
                 raise _refused((*where, SAFE), f"{SAFE} is not true or false", f"{SAFE} 应为 true 或 false")
-            operation = Operation.of(method.upper(), ours, safe)
+            operation = Operation.of(method.upper(), our_path(path), safe)
             yield Endpoint(operation=operation, path=path, value=value, place=where, shared=shared)
 
 
-def our_path(path: str, place: Place) -> str:
+def our_path(path: str) -> str:
     """The path template of a document as a pattern of ours (`registry.patterns`)."""
     pieces = []
     position = 0
@@ -152,7 +163,7 @@ def our_path(path: str, place: Place) -> str:
     except (UnprocessableError, ValueError) as error:
         said = error.__cause__ or error
         raise _refused(
-            place, f"{path[:200]!r} cannot be a path here: {said}", f"{path[:200]!r} 不能作为路径：{said}"
+            ("paths", path), f"{path[:200]!r} cannot be a path here: {said}", f"{path[:200]!r} 不能作为路径：{said}"
         ) from error
     return pattern
 

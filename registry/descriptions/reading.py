@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NoReturn
 
 from exchange import UnprocessableError
@@ -205,11 +205,24 @@ def _read_yaml(text: str) -> Any:
     return reader.tree
 
 
+def yaml_spans(text: str, places: Collection[Place]) -> dict[Place, tuple[int, int]]:
+    """Where in a YAML text that was read before the scalars at these places are written: start and end, in characters."""
+    import yaml
+
+    reader = _YamlReader(places)
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        reader.take(event)
+    return reader.spans
+
+
 class _YamlReader:
     """Builds plain JSON values from YAML's events."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Collection[Place] = ()) -> None:
         self.tree: Any = None
+        self.spans: dict[Place, tuple[int, int]] = {}
+        self._wanted = frozenset(places)
+        self._last_parts = {place[-1] for place in places}
         self._levels: list[_Level] = []
         self._count = 0
         self._documents = 0
@@ -252,6 +265,8 @@ class _YamlReader:
             _check_text(text, (*self._place(), text))
             level.key = text
             return
+        if self._wanted and level is not None and level.key in self._last_parts and self._place() in self._wanted:
+            self.spans[self._place()] = (event.start_mark.index, event.end_mark.index)
         self._put(self._plain(event, text) if plain else text)
 
     def _plain(self, event: Any, text: str) -> Any:

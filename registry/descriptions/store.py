@@ -69,6 +69,8 @@ class ServiceDocument(DocumentFacts):
     """A registered document."""
 
     text: str
+    shown: str
+    """As callers are shown it: without the addresses of the department's systems."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class Registration:
     description: Description | None = None
     """What it says; None when it is registered already and was not looked at again."""
     change: Change | None = None
-    """None when nothing changed."""
+    """That it was registered; None when nothing changed."""
 
 
 class Descriptions:
@@ -194,12 +196,12 @@ class Descriptions:
                 what=f"OpenAPI document{which} of {service}",
                 what_zh=f" {service} 的{which_zh} OpenAPI 文档",
             )
-        return ServiceDocument(**_facts(row), text=row["text"])
+        return ServiceDocument(**_facts(row), text=row["text"], shown=row["shown"] or row["text"])
 
     async def documents(self, service: ServiceId) -> tuple[DocumentFacts, ...]:
         """All documents of a service, the newest first."""
         table = service_documents
-        columns = [column for column in table.c if column.name != "text"]
+        columns = [table.c[name] for name in DocumentFacts.__dataclass_fields__]
         query = sa.select(*columns).where(table.c.service == service).order_by(table.c.number.desc())
         async with self._registry.reading() as connection:
             return tuple([DocumentFacts(**_facts(row)) for row in (await connection.execute(query)).mappings()])
@@ -249,10 +251,11 @@ async def _add(change: Changes, service: ServiceId, number: int, found: Examinat
         "registered_by": change.by,
     }
     made = await change.record("document", f"{service}/openapi/{number}", None, facts)
-    await change.write(service_documents, {**facts, "text": text}, made.version, exists=False)
+    await change.write(service_documents, {**facts, "text": text, "shown": found.shown}, made.version, exists=False)
     operations = tuple(each.operation for each in found.description.operations)
     record = replace(rows.service_of_row(cast("rows.Row", stated)), operations=operations)
-    return await change.add_service(record, replace=True) or made
+    await change.add_service(record, replace=True)
+    return made
 
 
 def _facts(row: rows.Row) -> dict[str, Any]:
@@ -261,13 +264,14 @@ def _facts(row: rows.Row) -> dict[str, Any]:
 
 def _breaking(comparison: Comparison) -> BreakingChangeError:
     told = [each.alteration for each in comparison.breaking]
-    count, affected = len(told), len(comparison.affects)
+    ways, concerned = len(told), len(comparison.affects)
     first = " ".join(f"{each.method} {each.path}: {each.en}".lstrip(": ") for each in told[:_TOLD])
     first_zh = "".join(f"{each.method} {each.path}：{each.zh}".lstrip("： ") for each in told[:_TOLD])
-    more, more_zh = (f" And {count - _TOLD} more.", f"另有 {count - _TOLD} 项。") if count > _TOLD else ("", "")
+    more, more_zh = (f" And {ways - _TOLD} more.", f"另有 {ways - _TOLD} 项。") if ways > _TOLD else ("", "")
+    whom = f"{concerned} subsystem{' is' if concerned == 1 else 's are'} concerned"
     return BreakingChangeError(
-        problem=f"{count} changes break callers; {affected} subsystems are affected. {first}{more}",
-        problem_zh=f"共有 {count} 项不兼容变更，影响 {affected} 个子系统。{first_zh}{more_zh}",
+        problem=f"The document breaks callers in {ways} way{'s' * (ways > 1)}, and {whom}. {first}{more}",
+        problem_zh=f"文档有 {ways} 项不兼容变更，涉及 {concerned} 个子系统。{first_zh}{more_zh}",
         pointer=told[0].pointer,
     )
 

@@ -17,6 +17,8 @@ service_documents = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
+    # As callers are shown it, if that is not the text.
+    sa.Column("shown", sa.Text),
     sa.Column("registered_at", UtcDateTime, nullable=False),
     sa.Column("registered_by", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False, index=True),

@@ -89,7 +89,8 @@ class Counts:
         if per_day and self.used >= per_day:
             return Verdict(self.state(per_second, per_day, clock), "quota-day", self._until_midnight(clock))
         if per_second and within >= per_second:
-            wait = self.instants[within - per_second] + SECOND + 1 - at
+            # The microsecond more that rule 1 asks for passes while the refusal is told.
+            wait = self.instants[within - per_second] + SECOND - at
             return Verdict(self.state(per_second, per_day, clock), "quota-second", _seconds(wait))
         self.used += 1
         self.accepted += 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from nats.aio.client import Client
 
 from ca_auth import identity_uri
@@ -344,11 +345,13 @@ class Carrier:
         safe: bool | None = None,
         timeout: float = 5.0,
         max_answer: int = 64 << 20,
+        release: tuple[str, ...] | UnsetType = UNSET,
     ) -> Query:
         question = make_statement(
             self.identity.fingerprint, method, target, headers or [], body, safe=safe, timeout=timeout
         )
         statement, salt = question
+        statement = msgspec.structs.replace(statement, release=release)
         return Query(
             statement=statement,
             owner=TAX_SUBSYSTEM,

@@ -471,3 +471,63 @@ async def test_many_at_once_each_get_their_own_answer_and_record(
 )
 def test_the_outcome_says_what_can_be_known(error: MeshError | None, carried: bool, safe: bool, outcome: str) -> None:
     assert outcome_of(error, carried=carried, safe=safe) == outcome
+
+
+PERSON = '{"name":"张三丰","id_number":"450102199001011234"}'.encode()
+WITHIN = '{"name":"张**"}'.encode()
+TELLS: dict[str, Any] = {"masked": ("name",), "withheld": ("id_number",)}
+TOLD: Headers = [(b"datong-masked", b"name"), (b"datong-withheld", b"id_number")]
+
+
+async def test_an_answer_within_the_release_terms_passes(nats_server: NatsServer, pki: Pki, carrier: Carrier) -> None:
+    tax = Honest(pki)
+    tax.body, tax.headers, tax.said = WITHIN, TOLD, TELLS
+    async with answering(nats_server, pki, tax):
+        answer = await carrier.perform(release=("name=name",))
+    assert answer == Answer(200, TOLD, WITHIN)
+    assert last_record(carrier)["query"]["release"] == ["name=name"]
+    assert last_record(carrier)["answer"]["withheld"] == ["id_number"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        pytest.param(PERSON, [], {}, id="everything"),
+        pytest.param(PERSON, TOLD, TELLS, id="everything-and-says-otherwise"),
+        pytest.param('{"name":"张三丰"}'.encode(), TOLD, TELLS, id="not-masked"),
+        pytest.param('{"name":"张三丰","name":"张**"}'.encode(), TOLD, TELLS, id="twice"),
+        pytest.param('{"name":"张**"} '.encode(), TOLD, TELLS, id="another-form"),
+        pytest.param(b"<p>450102199001011234", TOLD, TELLS, id="not-json"),
+        pytest.param(b"\x1f\x8b\x08", [*TOLD, (b"content-encoding", b"gzip")], TELLS, id="encoded"),
+        pytest.param(WITHIN, [*TOLD, (b"etag", b'"1"')], TELLS, id="word-of-the-whole"),
+        pytest.param(WITHIN, [], TELLS, id="not-told"),
+        pytest.param(WITHIN, TOLD, {}, id="not-vouched-for"),
+        pytest.param(b'{"detail":{"name":"x"}}', TOLD, {"status": 500, **TELLS}, id="problem"),
+    ],
+)
+async def test_an_adapter_that_ignores_the_release_terms_is_not_believed(
+    nats_server: NatsServer, pki: Pki, carrier: Carrier, body: bytes, headers: Headers, said: dict[str, Any]
+) -> None:
+    tax = Honest(pki)
+    tax.body, tax.headers, tax.said = body, headers, said
+    async with answering(nats_server, pki, tax):
+        for method, outcome in (("GET", "failed"), ("POST", "unknown")):
+            with pytest.raises(BadAnswerError) as refused:
+                await carrier.perform(method, release=("name=name",))
+            assert refused.value.rule == "release-terms"
+            record = last_record(carrier)
+            assert (record["outcome"], record["rule"], record["status"]) == (outcome, "release-terms", 502)
+            assert record["answer"]["adapter"] == tax.identity.fingerprint, (
+                "the department did say it, and that is shown"
+            )
+            assert b"450102199001011234" not in carrier.log.records[-1]
+
+
+async def test_without_release_terms_no_body_is_looked_into(
+    nats_server: NatsServer, pki: Pki, carrier: Carrier
+) -> None:
+    tax = Honest(pki)
+    tax.body, tax.headers = b'{"a":1,"a":2} ', [(b"etag", b'"1"')]
+    async with answering(nats_server, pki, tax):
+        assert (await carrier.perform()).body == tax.body
+    assert "release" not in last_record(carrier)["query"]

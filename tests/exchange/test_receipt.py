@@ -276,6 +276,35 @@ async def test_a_record_that_lies_is_refused_even_if_it_is_in_the_log(
     assert failed(checks) == found
 
 
+async def test_a_receipt_shows_what_was_released_and_withheld(place: Place, parties: Parties) -> None:
+    terms = ("address", "name=name")
+    one = exchange(parties, query={"release": terms}, answer={"masked": ("name",), "withheld": ("id_number", "born")})
+    checks = verify_receipt(await receipt_of(place, parties, one), parties.keys(), answer_body=BODY)
+    assert failed(checks) == set()
+    (line,) = [check for check in checks if check.name == "release"]
+    assert line.en == "released: address, name=name; withheld: id_number, born; masked: name"
+    assert line.zh == "释放：address, name=name；未释放：id_number、born；已脱敏：name"
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ({}, {"withheld": ("id_number",)}),
+        ({}, {"masked": ("name",)}),
+        ({"release": ()}, {}),
+        ({"release": ("name=sound",)}, {}),
+        ({"release": ("name", "address")}, {}),
+        ({"release": ("name=name",)}, {"masked": ("id_number",)}),
+        ({"release": ("name",)}, {"masked": ("name",)}),
+    ],
+)
+async def test_what_is_told_of_released_items_must_fit_the_terms(
+    place: Place, parties: Parties, query: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    receipt = await receipt_of(place, parties, exchange(parties, query=query, answer=answer))
+    assert failed(verify_receipt(receipt, parties.keys())) == {"release"}
+
+
 async def test_a_seal_of_somebody_else_is_refused(place: Place, parties: Parties) -> None:
     receipt = await receipt_of(place, parties, exchange(parties, query_signer=parties.adapter))
     assert "gateway" in failed(verify_receipt(receipt, parties.keys()))

@@ -22,7 +22,8 @@ from deploy.state import free_port
 from deploy.supervisor import Child, Program
 from deploy.trial_mesh import CALLER, ECHO, TrialMesh, bus_users, trial_mesh
 from exchange import LogReader, NoteSigner, check_log, create_engine, open_checkpoint, read_ledger
-from registry import Operation, Service
+from gateway.change_comparison import compare_changes
+from registry import ChangeBook, Operation, Service
 from tests.ci import missing
 from tests.faults.department import pattern
 from tests.faults.oracle import Done, Evidence, Sent, contradictions
@@ -233,6 +234,11 @@ class FaultMesh:
         await self.whole()
         async with asyncio.timeout(WITHIN):
             while await self.log.intents():
+                await asyncio.sleep(0.02)
+        # Each change of the registry is on the log too, once, as it was made.
+        book = ChangeBook(self.trial.registry)
+        async with asyncio.timeout(WITHIN):
+            while (await compare_changes(book, self.log)).waiting:
                 await asyncio.sleep(0.02)
         signer = NoteSigner.from_skey((self.trial.folder / "log.key").read_text())
         async with asyncio.timeout(WITHIN):

@@ -16,7 +16,7 @@ from deploy.nats import AdapterUser, BusUsers
 from deploy.trial_mesh import CALLER, FOR_EVER, OPERATOR, PROVIDER, TrialMesh, trial_mesh
 from exchange import LogReader, SubsystemId, member_of
 from exchange.database import create_engine
-from registry import Operation, Service, Subsystem
+from registry import Operation, Registry, Service, Subsystem
 from tests.gateway.echo_backend import EchoBackend, echo_backend
 from tests.gateway.exchange_mesh import Mesh, service
 from tests.gateway.management_desk import Desk, furnish
@@ -121,7 +121,10 @@ async def register(trial: TrialMesh) -> None:
     sibling = {**far, "client": SIBLING}
     await trial.registry.grant(service=service("records"), purposes=["review"], **sibling)
     past: dict[str, Any] = {"valid_from": now - timedelta(days=2), "valid_to": now - timedelta(days=1)}
-    await trial.registry.grant(service=service("expired"), purposes=["trial"], client=CALLER, **past, **WHO)
+    # What is decided today cannot begin before today: this one was decided then.
+    then = await Registry.open(f"sqlite:///{trial.folder / 'registry.db'}", clock=lambda: past["valid_from"])
+    await then.grant(service=service("expired"), purposes=["trial"], client=CALLER, **past, **WHO)
+    await then.close()
     await trial.registry.grant(service=service("future"), purposes=["trial"], valid_from=now + timedelta(days=1), **far)
 
 

@@ -47,7 +47,7 @@ class Desk:
     ) -> httpx.Response:
         """One call as a party, by the official `CLERK`; `body` is sent as JSON, bytes as they are."""
         sent = {"accept-language": lang, "x-road-userid": "%E5%BC%A0%E4%B8%89"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        sent |= {name.replace("_", "-").lower(): value for name, value in headers.items()}
         how: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {} if body is None else {"json": body}
         if isinstance(body, bytes):
             sent.setdefault("content-type", "application/json")

@@ -156,10 +156,10 @@ async def test_pages_stay_correct_while_the_log_grows(mesh: Mesh) -> None:
 
 async def test_the_last_page_says_that_it_is_the_last(mesh: Mesh) -> None:
     await mesh.ask()
-    size = len(ids(await listed(mesh, limit=MAX_PAGE)))
-    assert (await listed(mesh, limit=size)).next_cursor is None
+    everything = (await listed(mesh, limit=MAX_PAGE)).exchanges
+    assert (await listed(mesh, limit=len(everything))).next_cursor is None
     assert (await listed(mesh, cursor="0")).exchanges == []
-    assert (await listed(mesh, cursor="9" * 18, limit=1)).exchanges[0].seq == size - 1
+    assert (await listed(mesh, cursor="9" * 18, limit=1)).exchanges == everything[:1]
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ async def test_a_log_that_cannot_be_read_is_a_503_and_names_nothing(mesh: Mesh) 
         "/v1",
         "/v1/",
         "/v1/exchanges/",
-        "/v1/grants",
+        "/v1/nothing",
         "/docs",
         "/redoc",
         "/openapi.json",

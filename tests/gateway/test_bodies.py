@@ -17,14 +17,13 @@ from gateway.bodies import (
     Body,
     UnsupportedMediaTypeError,
     Why,
-    parse_json,
     parse_model,
-    pointer,
     read_body,
     read_bytes,
     why_of,
 )
 from gateway.fields import Begins, Ends, Line, Subsystem, complaint
+from gateway.strict_json import parse_json, pointer
 
 
 class Item(Body):

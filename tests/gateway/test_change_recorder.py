@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,35 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-import registry as registry_room
-from exchange import ChangeRecord, ExchangeLog, MemberId, create_engine, read_change, writing
+from exchange import (
+    ChangeRecord,
+    ExchangeLog,
+    MemberId,
+    ServiceId,
+    SubsystemId,
+    create_engine,
+    member_of,
+    read_change,
+    writing,
+)
 from gateway.change_recorder import ChangeRecorder, change_entry_id, change_record
-from registry import Change, ChangeBook, Member, Registry, RegistryMirror
+from registry import (
+    Change,
+    ChangeBook,
+    Grant,
+    Member,
+    Operation,
+    Registry,
+    RegistryMirror,
+    Service,
+    Subsystem,
+)
 from tests.databases import PostgresServer
 from tests.exchange.log_kit import Place, until
 
-EXAMPLE_SEED = Path(registry_room.__file__).with_name("example_seed.toml")
+HOUSING = SubsystemId("CN/GOV/H/housing")
+TAX = SubsystemId("CN/GOV/T/tax")
+GRANT = "housing-reads-enterprises"
 WHO: dict[str, Any] = {"by": "张三", "why": "批复〔2026〕7号"}
 PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
@@ -31,9 +53,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 async def registry(database_url: str) -> AsyncIterator[Registry]:
-    """A registry with the example seed, on each kind of database."""
+    """A registry that was seeded, on each kind of database."""
     registry = await Registry.open(database_url)
-    await registry.seed(EXAMPLE_SEED)
+    await seed(registry)
     yield registry
     await registry.close()
 
@@ -73,6 +95,30 @@ async def made(registry: Registry) -> list[ChangeRecord]:
     return [change_record(identity, change) for change in await registry.changes(limit=10_000)]
 
 
+async def seed(registry: Registry) -> None:
+    """Six changes in one transaction: two members, a subsystem of each, a service and a grant."""
+    now = datetime.now(UTC)
+    async with registry.change(by="seed", why="seed demo.toml") as change:
+        for subsystem in (HOUSING, TAX):
+            await change.add_member(Member(id=member_of(subsystem), name="某局", check_exception="试验"))
+            await change.add_subsystem(Subsystem(id=subsystem, name="系统"))
+        enterprises = ServiceId(f"{TAX}/enterprises")
+        operation = Operation.of("GET", "/enterprises/{uscc}")
+        await change.add_service(Service(id=enterprises, title_zh="企业登记", operations=(operation,)))
+        await change.add_grant(
+            Grant(
+                id=GRANT,
+                client=HOUSING,
+                service=enterprises,
+                purposes=("public-rental-housing",),
+                valid_from=now + timedelta(days=1),
+                valid_to=now + timedelta(days=300),
+                reason="批复〔2026〕6号",
+                decided_by="张三",
+            )
+        )
+
+
 async def add_member(registry: Registry, number: int) -> Change:
     member = Member(id=MemberId(f"CN/GOV/M{number}/"[:-1]), name=f"成员{number}", check_exception="试验")
     change = await registry.add_member(member, **WHO)
@@ -110,7 +156,7 @@ async def test_a_change_is_recorded_while_its_maker_waits_or_by_itself(registry:
 async def test_nothing_is_written_when_there_is_nothing_to_record(tmp_path: Path) -> None:
     """A write would have every mirror of the registry look again."""
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
-    await registry.seed(EXAMPLE_SEED)
+    await seed(registry)
     place = Place(f"sqlite:///{tmp_path / 'log.db'}", tmp_path)
     version = await registry.version()
     async with recording(registry, place, poll_seconds=0.01) as (recorder, _):

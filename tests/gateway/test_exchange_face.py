@@ -197,7 +197,7 @@ async def test_a_revoked_grant_refuses_within_a_second(mesh: Mesh) -> None:
         (f"{PROVIDER}x/echo", "provider-registered", "server.clientproxy.unknown_member"),
         (service("nothing"), "service-registered", "server.serverproxy.unknown_service"),
         (service("Echo"), "service-registered", "server.serverproxy.unknown_service"),
-        (service("listMethods"), "service-registered", "server.serverproxy.unknown_service"),
+        (service("getWsdl"), "service-registered", "server.serverproxy.unknown_service"),
     ],
 )
 async def test_what_does_not_exist_is_404(mesh: Mesh, to: str, rule: str, xroad: str) -> None:

@@ -57,7 +57,7 @@ async def test_a_code_that_fails_its_check_needs_a_reason(desk: Desk) -> None:
     wrong = NANNING[:-1] + ("0" if NANNING[-1] != "0" else "1")
     body = {"id": wrong, **CONTENT, **WHY}
     version = await desk.version()
-    problem = told(await desk.post("operator", "/v1/members", body), 422, "uscc-check", "/id")
+    problem = told(await desk.post("operator", "/v1/members", body), 422, "uscc-check-character", "/id")
     assert "exception" in problem["detail"]
     assert await desk.version() == version
     made(await desk.post("operator", "/v1/members", {**body, "check_exception": "旧码沿用"}), 201, "member")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,12 +25,11 @@ from registry import (
     ends,
 )
 from registry.applications.desk import Rulebook
-from registry.catalogue.resource import Classification, Resource, ResourceItem
-from registry.catalogue.resource import Term as ClassTerm
+from registry.catalogue.resource import Classification, ClassificationStep, Resource, ResourceItem
 from registry.catalogue.store import publish_resource, save_resource, withdraw_resource
 from registry.clock.jurisdictions import read_jurisdictions
 from registry.clock.notices import read_calendar
-from tests.registry.conftest import AUDIT, ENTERPRISES, HOUSING, TAX, Clock
+from tests.registry.example import AUDIT, ENTERPRISES, HOUSING, TAX, Clock
 
 WHO: dict[str, Any] = {"by": "tester", "why": "a test"}
 STRANGER = SubsystemId("CN/GOV/1199000000000102XG/other")
@@ -64,16 +63,16 @@ _ITEMS = (
 
 def china(text: str) -> datetime:
     """An instant, by the clock on the wall in China."""
-    return datetime.fromisoformat(f"{text}+08:00")
+    return datetime.fromisoformat(f"{text}+08:00").astimezone(UTC)
 
 
 def resource(code: str, **other: Any) -> Resource:
     """One of the tax bureau's."""
     facts: dict[str, Any] = {
         "classification": Classification(
-            category=ClassTerm(code="3", name="部门"),
-            subcategory=ClassTerm(code="06", name="税务"),
-            entry=ClassTerm(code="001", name="征管"),
+            category=ClassificationStep(code="3", name="部门"),
+            subcategory=ClassificationStep(code="06", name="税务"),
+            entry=ClassificationStep(code="001", name="征管"),
         ),
         "provider": TAX,
         "name": "企业欠税信息",

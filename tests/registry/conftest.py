@@ -1,37 +1,30 @@
-"""What the registry's tests share: databases, a clock that is set by hand, and a seeded registry."""
+"""What the registry's tests share: databases, a clock that is set by hand, a seeded registry, and one with resources."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
-import registry as registry_room
-from exchange import ServiceId, SubsystemId
 from registry import Registry
 from tests.databases import database_url, postgres_server, postgres_url
+from tests.registry.application_world import rulebook, world
+from tests.registry.example import AUDIT, ENTERPRISES, EXAMPLE_SEED, HOUSING, NOON, TAX, Clock
 
-__all__ = ["database_url", "postgres_server", "postgres_url"]
-
-EXAMPLE_SEED = Path(registry_room.__file__).with_name("example_seed.toml")
-HOUSING = SubsystemId("CN/GOV/1199000000000102XG/housing")
-AUDIT = SubsystemId("CN/GOV/11990000000001030M/audit")
-TAX = SubsystemId("CN/GOV/11990000000001011Q/tax")
-ENTERPRISES = ServiceId("CN/GOV/11990000000001011Q/tax/enterprises")
-NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
-
-
-@dataclass
-class Clock:
-    """A clock that stands until it is set."""
-
-    now: datetime = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
+__all__ = [
+    "AUDIT",
+    "ENTERPRISES",
+    "EXAMPLE_SEED",
+    "HOUSING",
+    "NOON",
+    "TAX",
+    "Clock",
+    "database_url",
+    "postgres_server",
+    "postgres_url",
+    "rulebook",
+    "world",
+]
 
 
 @pytest.fixture

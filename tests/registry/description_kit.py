@@ -12,7 +12,7 @@ import pytest
 from exchange import UnprocessableError
 from registry.descriptions.difference import Alteration, Difference, difference
 from registry.descriptions.document import Document
-from registry.descriptions.operations import Described, describe
+from registry.descriptions.operations import Described, check_paths, describe
 from registry.descriptions.reading import read_document
 from registry.descriptions.references import References
 from registry.descriptions.validation import validate
@@ -70,6 +70,7 @@ def read(found: Tree | bytes | str) -> tuple[Document, References]:
     data = found if isinstance(found, bytes) else found.encode() if isinstance(found, str) else of(found)
     document = read_document(data)
     references = References(document)
+    check_paths(document)
     validate(document, references)
     return document, references
 

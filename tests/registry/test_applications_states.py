@@ -62,7 +62,7 @@ EXPECTED: dict[tuple[State, Action], tuple[State, frozenset[ActorKind]]] = {
 """All that is possible; the rest is refused."""
 
 
-@pytest.mark.parametrize(("state", "action", "kind"), itertools.product(STATES, ACTIONS, ACTOR_KINDS))
+@pytest.mark.parametrize(("state", "action", "kind"), list(itertools.product(STATES, ACTIONS, ACTOR_KINDS)))
 def test_each_kind_of_actor_moves_from_each_state_as_the_table_says_or_is_told_what_is_possible(
     state: State, action: Action, kind: ActorKind
 ) -> None:
@@ -128,7 +128,7 @@ def _dispute(level: DisputeLevel, state: DisputeState, opened_by: str, last: Mov
 
 @pytest.mark.parametrize(
     ("level", "kind", "party", "opened_by"),
-    itertools.product(DISPUTE_LEVELS, MOVE_KINDS, get_args(MovedBy), ("applicant", "owner")),
+    list(itertools.product(DISPUTE_LEVELS, MOVE_KINDS, get_args(MovedBy), ("applicant", "owner"))),
 )
 def test_each_party_moves_an_open_dispute_at_each_level_as_its_rules_say(
     level: DisputeLevel, kind: MoveKind, party: MovedBy, opened_by: str

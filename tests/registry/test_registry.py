@@ -307,9 +307,9 @@ async def test_changes_from_many_sides_at_once_get_versions_without_a_gap(
     until = NOON + timedelta(days=1)
     granted = await asyncio.gather(
         *(
-            each.grant(client=HOUSING, service=ENTERPRISES, purposes=[f"p{number}"], valid_to=until, **WHO)
+            each.grant(client=HOUSING, service=ENTERPRISES, purposes=[f"p{number}{side}"], valid_to=until, **WHO)
             for number in range(10)
-            for each in (registry, other)
+            for side, each in (("a", registry), ("b", other))
         ),
         # The same member from both sides: one registers it, the other finds it registered.
         registry.add_member(Member(id=NEW, name="新成员"), **WHO),

@@ -21,10 +21,11 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("shown", sa.Text(), nullable=True),
         sa.Column("registered_at", UtcDateTime(), nullable=False),
         sa.Column("registered_by", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("format IN ('json', 'yaml')", name="ck_service_documents_format"),
+        sa.CheckConstraint("format IN ('json', 'yaml')", name="format"),
         sa.ForeignKeyConstraint(["service"], ["services.id"], name="fk_service_documents_service_services"),
         sa.PrimaryKeyConstraint("service", "number", name="pk_service_documents"),
     )

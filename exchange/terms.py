@@ -26,8 +26,8 @@ MAX_KEYS = 64
 """Keys in one path; no deeper JSON is looked into."""
 
 _SPECIAL = re.compile(r"[.=*\\]")
-_PIECE = re.compile(r"\\[.=*\\e]|[^.=*\\]")
-"""One character of a key as it is written; `\\e` only as a whole key."""
+_PART = re.compile(r"(?:\\[.=*\\]|[^.=*\\])+|\\e")
+"""A key as it is written."""
 
 
 class Node:
@@ -60,32 +60,29 @@ def item_path(keys: Sequence[str]) -> str:
 
 def item_keys(path: str) -> tuple[str, ...]:
     """The object keys of an item path; raises ValueError if it is none: the message says why."""
-    keys, at = [""], 0
+    keys: list[str] = []
+    at = -1
     while at < len(path):
-        if path[at] == ".":
-            keys.append("")
-            at += 1
-            continue
-        piece = _PIECE.match(path, at)
-        if piece is None:
-            what = "`\\` escapes only `.`, `=`, `*` and `\\`" if path[at] == "\\" else f"write `\\{path[at]}` in a key"
-            raise ValueError(f"the item path {path!r} cannot be read at character {at + 1}: {what}")
-        at = piece.end()
-        keys[-1] += piece[0] if piece[0] == r"\e" else piece[0][-1]
-    keys = ["" if key == r"\e" else key for key in _refuse_empty(path, keys)]
+        part = _PART.match(path, at + 1)
+        at = part.end() if part else at + 1
+        if part is None or path[at : at + 1] not in ("", "."):
+            raise ValueError(
+                f"the item path {path!r} cannot be read at character {at + 1}: {_why_not(path[at : at + 1])}"
+            )
+        keys.append("" if part[0] == r"\e" else re.sub(r"\\(.)", r"\1", part[0], flags=re.DOTALL))
     if len(keys) > MAX_KEYS:
         raise ValueError(f"the item path {path!r} has more than {MAX_KEYS} keys")
-    if item_path(keys) != path:
-        raise ValueError(f"the item path {path!r} has `\\e` within a key")
     if not path.isprintable():
         raise ValueError(f"the item path {path!r} holds characters that cannot be shown")
     return tuple(keys)
 
 
-def _refuse_empty(path: str, keys: list[str]) -> list[str]:
-    if "" in keys:
-        raise ValueError(f"the item path {path!r} has an empty part (an empty key is written `\\e`)")
-    return keys
+def _why_not(sign: str) -> str:
+    if sign in ("", "."):
+        return "there is an empty part; an empty key is written `\\e`"
+    if sign == "\\":
+        return "`\\` escapes only `.`, `=`, `*` and `\\`"
+    return f"in a key write `\\{sign}`" if sign in "=*" else "`\\e` is a key of its own"
 
 
 def release_terms(items: Sequence[str], masks: Mapping[str, str]) -> tuple[str, ...]:
