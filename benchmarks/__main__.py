@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, get_args
 
-from benchmarks import closed_loop, handshakes, open_loop, overload
+from benchmarks import closed_loop, decisions, handshakes, open_loop, overload
 from benchmarks.errors import BenchError
 from benchmarks.goals import all_goals, evaluate
 from benchmarks.https import probe
@@ -130,7 +130,8 @@ def _run(plan: Plan, work: Path) -> int:
     logs.mkdir()
     try:
         with Processes(logs) as processes:
-            targets = _start(plan, processes, tools, work, now=started)
+            alone = plan.parts == ("decisions",)  # they need no servers
+            targets = [] if alone else _start(plan, processes, tools, work, now=started)
             for sample in _measure(plan, targets, Wrk(program=tools.wrk, shim=tools.shim)):
                 samples.append(sample)
                 say_sample(sample)
@@ -188,6 +189,7 @@ def _measure(plan: Plan, targets: Sequence[Target], wrk: Wrk) -> Iterator[Sample
         "overload": lambda: (
             sample for target in mesh for sample in overload.measure(target, rounds=rounds, seconds=seconds)
         ),
+        "decisions": lambda: decisions.measure(rounds=rounds),
     }
     for part, measure in parts.items():
         if part in plan.parts:

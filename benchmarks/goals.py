@@ -1,6 +1,6 @@
 """What the mesh is to reach, as comparisons within one run. A goal is met when every one of its lines is.
 
-P1 to P6, P8, P12 and P13 are the project's own targets; P7 comes for free from the same rounds. Each bound is a ratio
+P1 to P6, P8, P12, P13 and D1 are the project's own targets; P7 comes for free from the same rounds. Each bound is a ratio
 or a difference between two targets of the same round, so it holds for machines of any speed with few cores.
 """
 
@@ -76,6 +76,7 @@ def all_goals() -> list[Goal]:
         _many_connections("P12", 0.95),
         *_overload_goals("P12"),
         *_handshake_goals("P13"),
+        *_decision_goals("D1"),
     ]
 
 
@@ -182,6 +183,19 @@ def _handshake_goals(name: str) -> list[Goal]:
             measure=lambda samples: plain(samples, "resumed_share", of),
         ),
     ]
+
+
+def _decision_goals(name: str) -> Iterator[Goal]:
+    """Flat from 10 to 100,000 grants, in whatever way they are spread."""
+    for target in ("spread", "groups", "one pair"):
+        few, many = (Point(part="decisions", target=target, load=load) for load in (10, 100_000))
+        yield Goal(
+            name=name,
+            text=f"decision, {target}: us at 100000 / at 10 grants",
+            sense="at most",
+            bound=2.0,
+            measure=_ratio("permitted_us", many, few),
+        )
 
 
 def _ratio(figure: str, of: Point, to: Point) -> Measurement:

@@ -66,6 +66,7 @@ def as_markdown(run: Run) -> str:
         _section("Open loop: fixed rate, latency from the scheduled start", _open(summaries)),
         _section("New connections with client certificates", _handshakes(summaries)),
         _section("Above the limit", _overload(summaries)),
+        _section("Decisions, by grants in the registry", decisions_table(summaries)),
         _section("Targets", targets_table(run.verdicts)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -196,6 +197,30 @@ def _overload(summaries: Sequence[Summary]) -> str:
         for s in _of("overload", summaries)
     ]
     return table(headings, rows, right=(0, 2, 3, 4, 5, 6))
+
+
+def decisions_table(summaries: Sequence[Summary]) -> str:
+    """What a decision and a new grant cost, by how many grants there are and how they are spread."""
+    headings = (
+        "grants",
+        "spread",
+        "permitted us",
+        "range",
+        "purpose implied us",
+        "refused us",
+        "one more ms",
+        "first us",
+    )
+    rows = [
+        (
+            str(s.load),
+            s.target,
+            *(number(s.figures["permitted_us"]), _range(*s.spread["permitted_us"])),
+            *(number(s.figures[name]) for name in ("implied_us", "refused_us", "take_in_ms", "first_us")),
+        )
+        for s in _of("decisions", summaries)
+    ]
+    return table(headings, rows, right=(0, *range(2, 8)))
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """The order in which targets are visited."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from benchmarks.targets import Target
+
+_T = TypeVar("_T")
 
 WARM_UP = -1
 """Number of the round that is run first and not counted."""
@@ -20,7 +23,7 @@ def visits(targets: Sequence[Target], loads: Sequence[int], *, rounds: int) -> I
                 yield number, load, target
 
 
-def rotated(targets: Sequence[Target], by: int) -> list[Target]:
+def rotated(targets: Sequence[_T], by: int) -> list[_T]:
     """`targets`, beginning with the one at `by`, counted around."""
     start = by % len(targets) if targets else 0
     return [*targets[start:], *targets[:start]]

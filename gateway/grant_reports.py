@@ -15,7 +15,7 @@ from gateway.changing import answer, consulting, plain
 from gateway.grant_terms import GrantView
 from gateway.grants import GrantId, groups_of, no_grant
 from gateway.openapi import BY_CERTIFICATE, problems
-from gateway.paging import PageQuery, known_parameters, page_of
+from gateway.paging import PageQuery, cursor_of, known_parameters, read_cursor
 from registry import GrantInForce, QuotasUnavailableError, begins, ends, find_grant, search_as_of
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"])
@@ -119,8 +119,9 @@ async def list_grants_as_of(
 ) -> Response:
     """Grants in force at some time of a day, and by whose decision: those that the caller may know of."""
     known_parameters(request, AsOfSearch)
+    after = int(read_cursor(wanted.cursor, int)[0]) if wanted.cursor else 0
     async with consulting():
-        found = await search_as_of(
+        found, more = await search_as_of(
             request.app.state.gateway.database,
             actor,
             caller.snapshot,
@@ -128,9 +129,11 @@ async def list_grants_as_of(
             known_at=wanted.known_at,
             client=wanted.client,
             service=wanted.service,
+            after=after,
+            limit=wanted.limit,
         )
-    shown, cursor = page_of(found, lambda each: each.grant.version, wanted, int)
-    grants = [plain(GrantOfDay.of(each)) for each in shown]
+    cursor = cursor_of(found[-1].grant.version) if more else None
+    grants = [plain(GrantOfDay.of(each)) for each in found]
     return answer({"date": wanted.date.isoformat(), "grants": grants, "next_cursor": cursor})
 
 

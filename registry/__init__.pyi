@@ -49,10 +49,11 @@ from registry.catalogue.search import (
     found_document,
     read_position,
 )
-from registry.catalogue.store import may_see_drafts, publish_resource, save_resource, withdraw_resource
+from registry.catalogue.store import may_see_drafts
 from registry.catalogue.workbook_parts import MAX_FILE as MAX_WORKBOOK
 from registry.catalogue.workbook_reading import candidates_in_workbook
 from registry.catalogue.workbook_writing import empty_workbook, workbook_of
+from registry.catalogue.writer import publish_resource, save_resource, withdraw_resource
 from registry.change_book import ChangeBook, ChangeFilter
 from registry.changes import Changes
 from registry.clock.deadlines import Clock, Countdown, Deadline, Pause, china_day, countdown, deadline_after

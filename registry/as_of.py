@@ -28,6 +28,9 @@ from registry.records import Grant
 from registry.validity import begins, ends
 
 _MOMENT = timedelta(microseconds=1)
+_BATCH = 200
+_PLACES = ("members", "subsystems", "groups", "resources")
+"""What says which groups hold a client, and which resources are to be had at a service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +58,15 @@ async def grants_as_of(
     known_at: datetime | None = None,
     client: SubsystemId | None = None,
     service: ServiceId | None = None,
+    after: int = 0,
+    limit: int | None = None,
 ) -> tuple[GrantInForce, ...]:
     """Every grant in force at some time of the day, in the order in which they were recorded.
 
     Args:
         connection: It must see one state (`reading`).
+        after: Only those recorded after this version of the registry.
+        limit: Only so many; None for all.
     """
     first, last = begins(day), ends(day) - _MOMENT
     known = known_at or last
@@ -72,8 +79,16 @@ async def grants_as_of(
             query = query.where(sa.or_(granted.client == client, granted.client_group.in_(groups)))
         if service is not None:
             query = query.where(sa.or_(granted.service == service, granted.resource.in_(resources)))
-    found = (_in_force(row, day, at_once=known_at is not None) for row in (await connection.execute(query)).mappings())
-    return tuple(each for each in found if each is not None)
+    found: list[GrantInForce] = []
+    # In batches: whoever serves requests meanwhile is not held up, and a page is not made of all.
+    while limit is None or len(found) < limit:
+        part = query.where(query.selected_columns.version > after).limit(_BATCH)
+        batch = (await connection.execute(part)).mappings().all()
+        found += filter(None, (_in_force(row, day, at_once=known_at is not None) for row in batch))
+        if len(batch) < _BATCH:
+            break
+        after = batch[-1]["version"]
+    return tuple(found[:limit])
 
 
 def _known_grants(first: datetime, after: datetime, known: datetime) -> sa.Select[Any]:
@@ -132,10 +147,10 @@ async def _places(
     service: ServiceId | None,
 ) -> tuple[frozenset[str], frozenset[str]]:
     """The groups that held the client, and the resources that were to be had at the service, at some time of the day."""
-    snapshot = await history.snapshot_at(connection, first, known_at)
+    snapshot = await history.snapshot_at(connection, first, known_at, only=_PLACES)
     groups, resources = set[str](), set[str]()
     until = min(last, known_at or last)
-    later = history.changes_of(connection, ("members", "subsystems", "groups", "resources"), first, until)
+    later = history.changes_of(connection, _PLACES, first, until)
     while True:
         groups |= snapshot.groups_of(client) if client is not None else set()
         resources |= {entry.code for entry in snapshot.resources_at(service)} if service is not None else set()

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -123,7 +124,7 @@ class Coverings:
         leaving = [each for each in self.ranked if each.grant.id in ended] if ended else []
         staying = [each for each in self.ranked if each.grant.id not in ended] if leaving else self.ranked
         new = type(self)()
-        new.ranked = tuple(sorted((*staying, *arriving), key=_rank))
+        new.ranked = _merged(staying, arriving)
         new._shapes, new._cells = self._shapes, self._cells
         if self._cells is not None:
             new._index(leaving, arriving)
@@ -169,6 +170,16 @@ class Coverings:
         for key, held in touched.items():
             cells[key] = tuple(sorted(held, key=_rank))
         self._cells, self._shapes = cells, shapes
+
+
+def _merged(ranked: Sequence[Covering], arriving: Sequence[Covering]) -> tuple[Covering, ...]:
+    """All of them in their order."""
+    if len(arriving) * 10 > len(ranked):
+        return tuple(sorted((*ranked, *arriving), key=_rank))
+    merged = list(ranked)
+    for each in arriving:  # a few among many: to compare all again would take longer than all the rest
+        insort(merged, each, key=_rank)
+    return tuple(merged)
 
 
 def _cells_of(covering: Covering) -> Iterator[_Cell]:

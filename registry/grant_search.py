@@ -85,11 +85,14 @@ async def search_as_of(
     known_at: datetime | None,
     client: SubsystemId | None,
     service: ServiceId | None,
-) -> tuple[GrantInForce, ...]:
-    """What of `Registry.grants_as_of` the actor may know of, in the order in which it was recorded.
+    after: int = 0,
+    limit: int,
+) -> tuple[tuple[GrantInForce, ...], bool]:
+    """What of `Registry.grants_as_of` the actor may know of, in the order in which it was recorded; and whether there is more.
 
     Args:
         snapshot: The registry now: it says what the actor's subsystem offers.
+        after: The version that the last grant of the page before was recorded under.
     """
     asked: set[tuple[SubsystemId | None, ServiceId | None]] = set()
     if actor.holds("operator", "auditor"):
@@ -101,9 +104,12 @@ async def search_as_of(
         asked |= {(client, each) for each in offered if service in (None, each)}
     found: dict[str, GrantInForce] = {}
     for of_client, for_service in asked:
-        for each in await registry.grants_as_of(day, known_at=known_at, client=of_client, service=for_service):
-            found[each.grant.id] = each
-    return tuple(sorted(found.values(), key=lambda each: each.grant.version))
+        part = await registry.grants_as_of(
+            day, known_at=known_at, client=of_client, service=for_service, after=after, limit=limit + 1
+        )
+        found |= {each.grant.id: each for each in part}
+    ordered = sorted(found.values(), key=lambda each: each.grant.version)
+    return tuple(ordered[:limit]), len(ordered) > limit
 
 
 async def _read(registry: Registry, query: sa.Select[tuple[object, ...]], limit: int) -> tuple[tuple[Grant, ...], bool]:

@@ -66,20 +66,35 @@ Contents = dict[str, list[dict[str, Any]]]
 """Rows with their versions, by table."""
 
 
-async def snapshot_at(connection: AsyncConnection, moment: datetime, known_at: datetime | None = None) -> Snapshot:
+async def snapshot_at(
+    connection: AsyncConnection,
+    moment: datetime,
+    known_at: datetime | None = None,
+    *,
+    only: Sequence[str] = (*_RECORDED, _OPERATIONS),
+) -> Snapshot:
     """The snapshot of the registry as of `moment`.
 
     Args:
         connection: It must see one state (`reading`).
         known_at: The moment itself when not said.
+        only: Names of the tables that are wanted: grants are most of a registry, and many questions do without them.
     """
-    return Snapshot.empty().with_changes(await rows_at(connection, moment, known_at or moment))
+    return Snapshot.empty().with_changes(await rows_at(connection, moment, known_at or moment, only=only))
 
 
-async def rows_at(connection: AsyncConnection, moment: datetime, known_at: datetime) -> Rows:
+async def rows_at(
+    connection: AsyncConnection,
+    moment: datetime,
+    known_at: datetime,
+    *,
+    only: Sequence[str] = (*_RECORDED, _OPERATIONS),
+) -> Rows:
     """What the record of changes says of every record as of `moment`; of operations, those that were declared."""
-    contents = await _contents(connection, _RECORDED, moment, known_at)
-    contents |= await _contents(connection, _DESCRIBED, moment, known_at)
+    recorded = {name: actions for name, actions in _RECORDED.items() if name in only}
+    contents = await _contents(connection, recorded, moment, known_at)
+    if _OPERATIONS in only:
+        contents |= await _contents(connection, _DESCRIBED, moment, known_at)
     return rows_of(contents)
 
 
@@ -171,9 +186,11 @@ def _table_of(wanted: Mapping[str, Sequence[str]]) -> sa.Case[str]:
 
 def _is_of(wanted: Mapping[str, Sequence[str]]) -> sa.ColumnElement[bool]:
     actions = [action for each in wanted.values() for action in each]
-    if "subsystems" in wanted:
-        actions.append("role.revoke")
-    return tables.registry_changes.c.action.in_(actions)
+    table = tables.registry_changes
+    named = table.c.action.in_(actions)
+    if "subsystems" not in wanted:
+        return named
+    return sa.or_(named, sa.and_(table.c.action == "role.revoke", table.c.target.like("%/%")))
 
 
 def _operations_of(described: Mapping[str, Any]) -> list[OperationEntry]:

@@ -4,8 +4,8 @@ Rules:
 1. Grants are kept by what they are for and by their subject, as they were given. What a client holds at a service follows
    from that, from the groups it is in and from where resources are to be had; it is put together when it is first asked
    for, and remembered.
-2. Holdings never change. `with_changes` makes the next ones: they share what stayed the same, and what was remembered of
-   services that the change does not touch.
+2. Holdings never change. `with_changes` makes the next ones: they share what stayed the same, and what was remembered but
+   of the pairs that the change may touch. A change of groups or members may touch all.
 """
 
 from __future__ import annotations
@@ -85,12 +85,20 @@ class Holdings:
         if rows.groups or rows.members:
             new._groups_of, new._remembered = {}, {}
             return new
-        touched.update(grant.service for grant in of_services)
+        touched.update(grant.service for grant in of_services if grant.group)
         touched.update(service for grant in of_resources for service in new._services_of(grant.resource))
         # Copied in one step: somebody may be deciding by the old ones, and remembering, at this moment.
         new._groups_of, new._remembered = self._groups_of.copy(), self._remembered.copy()
         for service in touched:
             new._remembered.pop(service, None)
+        by_client: dict[ServiceId, set[SubsystemId]] = {}
+        for grant in of_services:
+            if grant.service in new._remembered:
+                by_client.setdefault(grant.service, set()).add(grant.client)
+        for service, clients in by_client.items():
+            kept = new._remembered[service] = new._remembered[service].copy()
+            for client in clients:
+                kept.pop(client, None)
         return new
 
     def pairing(self, client: SubsystemId, service: ServiceId) -> Pairing | None:

@@ -18,7 +18,7 @@ from registry import refusals
 from registry.coverings import Covering
 from registry.pairings import Pairing
 
-_LOOKED_AT = 200
+_LOOKED_AT = 50
 """As many grants are looked at for the nearest path, so that refusing a client with thousands stays cheap."""
 
 

@@ -245,10 +245,18 @@ class Registry:
         known_at: datetime | None = None,
         client: SubsystemId | None = None,
         service: ServiceId | None = None,
+        after: int = 0,
+        limit: int | None = None,
     ) -> tuple[GrantInForce, ...]:
-        """Every grant in force at some time of a day in China, and by whose decision; see `registry.as_of`."""
+        """Every grant in force at some time of a day in China, and by whose decision; see `registry.as_of`.
+
+        Args:
+            after: Only those recorded after this version of the registry, and at most `limit` of them.
+        """
         async with self.reading() as connection:
-            return await as_of.grants_as_of(connection, day, known_at=known_at, client=client, service=service)
+            return await as_of.grants_as_of(
+                connection, day, known_at=known_at, client=client, service=service, after=after, limit=limit
+            )
 
     async def grants(
         self,

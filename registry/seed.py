@@ -31,7 +31,7 @@ from exchange import (
 from registry import records, rules, validity
 from registry.actors import Actor
 from registry.catalogue.documents import ResourceDocument
-from registry.catalogue.store import publish_resource, save_resource
+from registry.catalogue.writer import publish_resource, save_resource
 from registry.changes import Changes
 from registry.records import DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_TIMEOUT, Change, Level, Role
 

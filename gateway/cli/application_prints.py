@@ -14,9 +14,12 @@ from gateway.cli import console_io as io
 from gateway.cli.acting import actor_of
 from gateway.deadline_views import DisputeView, MissView
 from registry import (
+    REASON_CODES,
+    REASON_NAMES,
     STATE_NAMES,
     Actor,
     Application,
+    ApplicationDecision,
     Applications,
     CaseFile,
     Dispute,
@@ -123,7 +126,7 @@ def print_application(terminal: io.Terminal, desk: Applications, actor: Actor, a
             (say("official", "责任人"), ask.official),
             (say("submitted", "提交时间"), application.submitted_at and io.plain(application.submitted_at)),
             (say("decided", "决定"), decision and _decision(terminal, application)),
-            (say("reason", "理由"), decision and " / ".join(filter(None, (decision.reason_code, decision.text)))),
+            (say("reason", "理由"), decision and _reason(terminal, decision)),
             (say("basis", "依据"), decision and decision.basis),
             (say("grants", "授权"), ", ".join(application.grants)),
             (say("delivered", "交付时间"), application.delivered_at and io.plain(application.delivered_at)),
@@ -246,6 +249,11 @@ def _due_date(terminal: io.Terminal, owed: Owed) -> str:
 
 def _responsible(terminal: io.Terminal, responsible: str) -> str:
     return terminal.say(*_OFFICES[responsible]) if responsible in _OFFICES else responsible
+
+
+def _reason(terminal: io.Terminal, decision: ApplicationDecision) -> str:
+    code = next((each for each in REASON_CODES if each == decision.reason_code), None)
+    return terminal.say(": ", "：").join(filter(None, (code and REASON_NAMES[code][terminal.lang], decision.text)))
 
 
 def _decision(terminal: io.Terminal, application: Application) -> Any:

@@ -1,12 +1,11 @@
 """The states of an application and the one function that moves between them. Pure.
 
-    draft ──submit──▶ submitted ──review──▶ in-review ──approve──▶ approved          ──deliver──▶ (delivered)
-      │                  │  │                ▲  │  └─approve-in-part▶ partly-approved ──deliver──▶ (delivered)
-      │                  │  └──────ask───────┼──┤  └─refuse─────────▶ refused
-      │                  │                   │  ▼
-      │                  │           supplement asked-for-more
-      ▼                  ▼                      ▼
-    expired          withdrawn          expired, withdrawn            refused, partly-approved ──reopen──▶ in-review
+    draft ──submit──▶ submitted ──review──▶ in-review ──ask──▶ asked-for-more ──supplement──▶ in-review
+                                               ├──approve──────────▶ approved         ──deliver──▶ (delivered)
+                                               ├──approve-in-part──▶ partly-approved  ──deliver──▶ (delivered)
+                                               └──refuse───────────▶ refused
+    draft, asked-for-more ──expire──▶ expired               draft, submitted, in-review, asked-for-more ──withdraw──▶ withdrawn
+    refused, partly-approved ──reopen──▶ in-review          submitted: whatever in-review allows
 
 Rules:
 1. The applicant drafts, submits, supplements and withdraws. The owner, or an operator for it, reviews, asks and decides.

@@ -16,10 +16,12 @@ from registry.catalogue.documents import ResourceDocument
 from registry.catalogue.imports import Candidate, ImportReport, import_resources, save_document
 from registry.catalogue.resource import CatalogueEntry, Department, ResourceVersion
 from registry.catalogue.tables import resources
+from registry.catalogue.writer import publish_resource, withdraw_resource
 from registry.records import Change
 from registry.registry import Registry
 
-_BATCH = 500
+_BATCH = 50
+"""Few: contents are long, and reading them must not hold up a loop that serves exchanges."""
 
 
 class _UndoneError(Exception):
@@ -45,12 +47,12 @@ class Catalogue:
     async def publish(self, actor: Actor, code: str, *, why: str) -> Change | None:
         """Put a draft into force; see `publish_resource`."""
         async with self._registry.change(by=actor.by, why=why, certificate=actor.certificate) as change:
-            return await store.publish_resource(change, actor, code, schemes=self._schemes)
+            return await publish_resource(change, actor, code, schemes=self._schemes)
 
     async def withdraw(self, actor: Actor, code: str, *, why: str) -> Change | None:
         """Take a resource out of force; see `withdraw_resource`."""
         async with self._registry.change(by=actor.by, why=why, certificate=actor.certificate) as change:
-            return await store.withdraw_resource(change, actor, code)
+            return await withdraw_resource(change, actor, code)
 
     async def take_in(
         self, actor: Actor, candidates: Sequence[Candidate], *, why: str, publish: bool = False, dry_run: bool = False

@@ -23,7 +23,7 @@ from registry.catalogue.rules import Fault
 from registry.records import LEVELS, Access
 
 FORMAT: Final = "datong-catalogue/1"
-MOST_RESOURCES: Final = 5000
+MOST_RESOURCES: Final = 2000
 """In one import: it is one transaction, and others wait for it."""
 
 

@@ -9,22 +9,23 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from exchange import MeshError, RoleMissingError, UnprocessableError
 from registry.actors import Actor
-from registry.catalogue.codes import NATIONAL, CodeScheme
+from registry.catalogue.codes import NATIONAL, CodeScheme, is_addressable
 from registry.catalogue.documents import (
     ResourceDocument,
     department_faults,
     read_document,
     resources_in,
 )
-from registry.catalogue.rules import Fault, faults_of
-from registry.catalogue.store import load_departments, publish_resource, save_resource
-from registry.catalogue.tables import resources
+from registry.catalogue.resource import Department
+from registry.catalogue.rules import LONGEST_LINE, Fault, faults_of
+from registry.catalogue.store import load_departments
+from registry.catalogue.writer import ResourceWriter, save_resource
 from registry.changes import Changes
 from registry.records import Change
 
@@ -103,8 +104,10 @@ async def save_document(
     Raises:
         UnprocessableError: The document calls its provider something else than the registry does.
     """
-    for fault in await _department_faults(change, document):
-        raise fault.error()
+    for provider, department in (await load_departments(change.connection, _providers([document]))).items():
+        assert provider == document.provider
+        for fault in department_faults(document, department):
+            raise fault.error()
     return await save_resource(change, actor, document.resource(), replace=replace, schemes=schemes)
 
 
@@ -124,20 +127,25 @@ async def import_resources(
     outcome: dict[str, list[str]] = {"added": [], "changed": [], "unchanged": []}
     faults: list[ImportFault] = []
     first: dict[str, str] = {}
+    writer = ResourceWriter(change, actor, schemes)
+    documents = [each.document for each in candidates if isinstance(each.document, ResourceDocument)]
+    # A code that is none is found in no database, and PostgreSQL would not take some of them.
+    await writer.look_up([each.code for each in documents if is_addressable(each.code)])
+    departments = await load_departments(change.connection, _providers(documents))
     for candidate in candidates:
-        found = list(await _faults(change, candidate, first, schemes))
+        found = list(_faults(candidate, first, departments, schemes))
         if not found and isinstance(candidate.document, ResourceDocument):
             resource = candidate.document.resource()
             try:
-                known = await change.find(resources, code=resource.code)
-                done = await save_resource(change, actor, resource, replace=True, schemes=schemes)
-                put = await publish_resource(change, actor, resource.code, schemes=schemes) if publish else None
+                done = await writer.save(resource, replace=True, checked=True)
+                put = await writer.publish(resource.code) if publish else None
             except RoleMissingError:
                 raise
             except MeshError as error:
                 found.append(Fault(error.pointer, error.rule, error.detail_in("en"), error.detail_in("zh")))
             else:
-                outcome["added" if known is None else "changed" if done or put else "unchanged"].append(resource.code)
+                is_new = done is not None and done.before is None
+                outcome["added" if is_new else "changed" if done or put else "unchanged"].append(resource.code)
         faults += (_placed(candidate, fault) for fault in found)
         if len(faults) >= MOST_FAULTS:
             break
@@ -150,33 +158,31 @@ async def import_resources(
     )
 
 
-async def _faults(
-    change: Changes, candidate: Candidate, first: dict[str, str], schemes: Sequence[CodeScheme]
+def _providers(documents: Sequence[ResourceDocument]) -> list[str]:
+    """The providers of those documents that say what they are called."""
+    told = {each.provider for each in documents if each.department is not None}
+    return [each for each in told if len(each) <= LONGEST_LINE and each.isprintable()]
+
+
+def _faults(
+    candidate: Candidate, first: dict[str, str], departments: Mapping[str, Department], schemes: Sequence[CodeScheme]
 ) -> Iterator[Fault]:
     """What is wrong with a candidate by itself, and beside the others; `first` remembers where each code was met."""
     document = candidate.document
     if not isinstance(document, ResourceDocument):
-        return iter(document)
-    found = list(faults_of(document.resource(), schemes))
+        yield from document
+        return
+    yield from faults_of(document.resource(), schemes)
     before = first.setdefault(document.code, candidate.pointer)
     if before != candidate.pointer:
-        found.append(
-            Fault(
-                "/code",
-                "resource-code",
-                f"The code is that of {before} already.",
-                f"该代码与 {before} 重复。",
-            )
+        yield Fault(
+            "/code",
+            "resource-code",
+            f"The code is that of {before} already.",
+            f"该代码与 {before} 重复。",
         )
-    found += await _department_faults(change, document)
-    return iter(found)
-
-
-async def _department_faults(change: Changes, document: ResourceDocument) -> list[Fault]:
-    if document.department is None:
-        return []
-    department = (await load_departments(change.connection, [document.provider])).get(document.provider)
-    return [] if department is None else list(department_faults(document, department))
+    if document.provider in departments:
+        yield from department_faults(document, departments[document.provider])
 
 
 def _placed(candidate: Candidate, fault: Fault) -> ImportFault:

@@ -20,9 +20,9 @@ from typing import Final, NoReturn
 from registry.catalogue.workbook_columns import column_letters
 from registry.catalogue.workbook_parts import WORKBOOK, parse_xml, refuse, workbook_parts
 
-MAX_ROWS: Final = 60_000
+MAX_ROWS: Final = 100_000
 MAX_COLUMNS: Final = 100
-MAX_CELLS: Final = 1_000_000
+MAX_CELLS: Final = 1_200_000
 _CELL: Final = re.compile(r"([A-Z]{1,3})([1-9][0-9]{0,6})")
 _ESCAPED: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _RELATIONSHIPS: Final = "xl/_rels/workbook.xml.rels"

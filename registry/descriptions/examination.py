@@ -146,14 +146,17 @@ class Examiner:
 
     async def _asked(self, task: bytes) -> bytes | None:
         """What the process answers, None if it ended without."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-c", _PROGRAM, str(Path(__file__).parents[2])),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={},
-            cwd="/",
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-c", _PROGRAM, str(Path(__file__).parents[2])),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={},
+                cwd="/",
+            )
+        except OSError as error:  # no process is to be had now
+            raise OverloadedError("description-examiners") from error
         try:
             async with asyncio.timeout(self._seconds):
                 answer, _ = await process.communicate(task)

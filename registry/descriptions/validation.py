@@ -60,10 +60,22 @@ def _first_finding(document: Document) -> ValidationError | None:
     validator = ours(SchemaPath.from_dict(document.tree, handlers=_NoHandlers()))
     # Not the validator that the library would choose by what else is installed: its words would differ from place to place.
     of_form = validator_for(dict(form))(dict(form))
-    return best_match(of_form.iter_errors(document.tree)) or next(validator.root_validator(validator.schema_path), None)
+    return best_match(of_form.iter_errors(document.tree)) or next(_others(validator, document), None)
 
 
-def _placing(library: Any, argument: int, *below: str) -> type[Any]:
+def _others(validator: Any, document: Document) -> Iterator[ValidationError]:
+    """What breaks rules that are no matter of form."""
+    schemas = (document.tree.get("components") or {}).get("schemas") or {}
+    each_apart = validator.keyword_validators_registry["schema"]
+    each_apart.apart = {id(schema) for schema in schemas.values()}
+    for name, schema in schemas.items():
+        each_apart.apart.discard(id(schema))
+        yield from each_apart(validator.schema_path / "components" / "schemas" / name)
+        each_apart.apart.add(id(schema))
+    yield from validator.root_validator(validator.schema_path)
+
+
+def _placing(library: Any, argument: int, *inside: str) -> type[Any]:
     """A validator of the library's that notes in its errors the place of what it was given as that argument."""
     # `path` takes (url, path item), `operation` (url, method, operation, parameters), the others what they validate.
 
@@ -72,7 +84,7 @@ def _placing(library: Any, argument: int, *below: str) -> type[Any]:
             given = arguments[min(argument, 1 if len(arguments) == 2 else argument)]
             for error in super().__call__(*arguments, **more):
                 if not hasattr(error, _PLACE):
-                    setattr(error, _PLACE, (*given.parts, *below, *error.absolute_path))
+                    setattr(error, _PLACE, (*given.parts, *inside, *error.absolute_path))
                 yield error
 
     return Placing
@@ -86,25 +98,29 @@ def _path(error: ValidationError) -> Place:
 
 
 def _bounded(library: Any) -> type[Any]:
-    """The library's validator of schemas, with a walk that ends when a schema comes back to itself."""
+    """The library's validator of schemas, with a walk that stays within one schema.
+
+    The library goes through references from schema to schema, with all that led there in hand: a thousand schemas that refer
+    to each other would take memory for the square of their number.
+    """
 
     class Bounded(library):  # type: ignore[misc]
         def __init__(self, registry: Any) -> None:
             super().__init__(registry)
             self.visited_schema_ids = _Seen()
             self.meta_checked_schema_ids = _Seen()
-            self._inside: set[int] = set()
+            self.apart: set[int] = set()
+            """Schemas that are looked at by themselves, and not where something refers to them."""
+
+        def __call__(self, schema: Any, *_: Any, meta_checked: bool = False, **__: Any) -> Iterator[ValidationError]:
+            own = id(schema.read_value())
+            if own in self.apart:
+                return
+            # That something is required which no property describes is no fault, whatever the library thinks of it.
+            yield from super().__call__(schema, require_properties=False, meta_checked=meta_checked)
 
         def _collect_properties(self, schema: Any) -> set[str]:
-            own = id(schema.read_value())
-            if own in self._inside:
-                return set()
-            self._inside.add(own)
-            try:
-                found: set[str] = super()._collect_properties(schema)
-            finally:
-                self._inside.discard(own)
-            return found
+            return set()  # would only serve that opinion, and never ends where schemas come back to themselves
 
     return Bounded
 

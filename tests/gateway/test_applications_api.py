@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from deploy.trial_mesh import CALLER, PROVIDER, STRANGER
 from exchange import member_of
 from registry import Access, Actor, Applications, Ask, Registry, ends
 from registry.catalogue.resource import Classification, ClassificationStep, Resource, ResourceItem
-from registry.catalogue.store import publish_resource, save_resource
+from registry.catalogue.writer import publish_resource, save_resource
 from registry.validity import CHINA
 from tests.gateway.management_desk import CLERK, SECRET, WHO, Desk, made, told
 
@@ -395,6 +396,8 @@ async def test_lists_are_filtered_and_paged(desk: Desk) -> None:
 
 
 async def test_anybody_reads_the_ledger_of_misses_and_finds_no_person_purpose_or_resource_in_it(desk: Desk) -> None:
+    in_time = await submitted(desk)
+    made(await step(desk, "owner", in_time["id"], "decide", {"decision": "refuse", **GROUNDS}), 200, "application")
     clock = _Clock(datetime(2025, 1, 24, 1, tzinfo=UTC))
     registry = await Registry.open(f"sqlite:///{desk.trial.folder / 'registry.db'}", clock=clock)
     past = Applications.of_files(registry)
@@ -465,10 +468,12 @@ class _Clock:
         return self.now
 
 
-async def test_the_calls_describe_themselves(desk: Desk) -> None:
+async def test_the_calls_describe_themselves_and_the_manual_names_them_all(desk: Desk) -> None:
     document = (await desk.get(None, "/v1/openapi.json")).json()
     ours = {path for path in document["paths"] if path.startswith(("/v1/applications", "/v1/misses", "/v1/standing"))}
     assert len(ours) == 19
+    manual = (Path(__file__).parents[2] / "docs/applications.md").read_text(encoding="utf-8")
     for path in ours:
+        assert f"{path}`" in manual
         for operation in document["paths"][path].values():
             assert bool(operation.get("security")) is not path.startswith("/v1/misses")

@@ -169,7 +169,7 @@ async def test_bad_input_names_its_member_and_changes_nothing(
     desk: Desk, changes: dict[str, Any], status: int, rule: str, pointer: str
 ) -> None:
     version = await desk.version()
-    sent = body("306001/000106", **changes)
+    sent = {**body("306001/000106"), **changes}
     problem = told(await desk.post("operator", "/v1/resources", sent), status, rule, pointer)
     chinese = told(await desk.post("operator", "/v1/resources", sent, lang="zh"), status, rule, pointer)
     assert problem["detail"] != chinese["detail"]

@@ -26,7 +26,7 @@ from registry import (
 )
 from registry.applications.desk import Rulebook
 from registry.catalogue.resource import Classification, ClassificationStep, Resource, ResourceItem
-from registry.catalogue.store import publish_resource, save_resource, withdraw_resource
+from registry.catalogue.writer import publish_resource, save_resource, withdraw_resource
 from registry.clock.jurisdictions import read_jurisdictions
 from registry.clock.notices import read_calendar
 from tests.registry.example import AUDIT, ENTERPRISES, HOUSING, TAX, Clock

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from exchange import ConflictError, MeshError, RoleMissingError
+from registry.applications.application import REASON_CODES, REASON_NAMES
 from registry.applications.dispute import MOVE_KINDS, Dispute, DisputeState, Move, MovedBy, MoveKind, state_after
 from registry.applications.states import (
     ACTION_NAMES,
@@ -178,3 +180,12 @@ def test_of_what_has_ended_only_an_upholding_ruling_of_the_authority_goes_furthe
     with pytest.raises(ConflictError):
         state_after(dispute, "say", party)
     assert state_after(replace(dispute, state="open"), "say", party) == "open"
+
+
+def test_the_manual_names_every_state_and_every_reason() -> None:
+    manual = (Path(__file__).parents[2] / "docs/applications.md").read_text(encoding="utf-8")
+    for name in (*STATES, *REASON_CODES):
+        assert f"`{name}`" in manual
+    for names in REASON_NAMES.values():
+        assert names["en"]
+        assert names["zh"]

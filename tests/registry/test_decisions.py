@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from registry import (
     Snapshot,
     Subsystem,
     explain,
+    refusals,
 )
 from tests.registry.test_snapshot import CLIENT, NOON, NOW, OTHER, OWNER, SERVICE, check_texts, grant, snapshot
 
@@ -299,6 +303,14 @@ def test_a_role_counts_while_it_is_granted_and_beside_those_of_the_registration(
     assert revoked.roles_of(CLIENT, NOW) == {"owner"}
     suspended = registry.with_changes(Rows(version=3, subsystems=(replace(registered[0], active=False),)))
     assert suspended.roles_of(CLIENT, NOW) == frozenset()
+
+
+@pytest.mark.parametrize("document", ["grants.md", "errors.md"])
+def test_every_rule_that_refuses_is_explained(document: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / document).read_text(encoding="utf-8")
+    rules = re.findall(r"_refused\(\s+\"([a-z-]+)\"", inspect.getsource(refusals))
+    assert len(rules) >= 12
+    assert [rule for rule in rules if f"`{rule}`" not in text] == []
 
 
 def test_a_client_with_thousands_of_grants_for_one_service_is_told_a_few() -> None:

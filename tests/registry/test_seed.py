@@ -49,6 +49,67 @@ async def test_what_was_changed_since_stays_changed(registry: Registry) -> None:
     assert await registry.version() == version
 
 
+TERMS = """
+[[groups]]
+id = "bureaus"
+name = "各局"
+members = ["CN/GOV/1199000000000102XG/housing"]
+
+[[grants]]
+id = "bureaus-search"
+group = "bureaus"
+service = "CN/GOV/11990000000001011Q/tax/enterprises"
+path = "/enterprises"
+items = ["name", "owner"]
+masks = { "owner.phone" = "phone" }
+quota_per_second = 5
+quota_per_day = 500
+case_pattern = "A-####"
+purposes = ["inspection"]
+valid_from = 2020-01-01
+valid_to = 2039-12-31
+reason = "批复"
+decided_by = "示例市税务局"
+"""
+
+
+async def test_groups_and_every_term_of_a_grant_can_be_seeded(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "more.toml"
+    path.write_text(TERMS, encoding="utf-8")
+    report = await registry.seed(path)
+    assert report.added == ("group bureaus", "grant bureaus-search")
+    assert (await registry.seed(path)).unchanged == report.added
+    snapshot = await registry.snapshot()
+    decision = snapshot.decide(HOUSING, ENTERPRISES, "GET", ("enterprises",), None, NOON.timestamp(), "A-2026")
+    grant = decision.grant
+    assert (grant.group, grant.items, grant.masks) == ("bureaus", ("name", "owner"), {"owner.phone": "phone"})
+    assert (grant.quota_per_second, grant.quota_per_day, grant.case_pattern) == (5, 500, "A-####")
+    assert grant.valid_from == begins("2020-01-01"), "a seed may say that it began earlier"
+
+
+async def test_a_seed_whose_grants_overlap_is_refused_and_one_that_overlaps_others_differs(
+    registry: Registry, tmp_path: Path
+) -> None:
+    path = tmp_path / "overlap.toml"
+    grant = TERMS.partition("[[grants]]")[2]
+    path.write_text(f"{TERMS}\n[[grants]]{grant.replace('bureaus-search', 'again')}", encoding="utf-8")
+    version = await registry.version()
+    with pytest.raises(UnprocessableError, match="bureaus-search") as caught:
+        await registry.seed(path)
+    assert caught.value.rule == "grant-overlap"
+    assert "overlap.toml, line " in str(caught.value)
+    assert await registry.version() == version
+    given = await registry.grant(
+        client=HOUSING, service=ENTERPRISES, purposes=["x"], valid_to=ends("2039-12-31"), by="operator", why="批复"
+    )
+    own = TERMS.replace('group = "bureaus"', f'client = "{HOUSING}"').replace('"inspection"', '"x"')
+    path.write_text(own, encoding="utf-8")
+    report = await registry.seed(path)
+    assert report.differing == ("grant bureaus-search",)
+    assert await registry.find_grant("bureaus-search") is None
+    assert (await registry.find_grant(given.id)) == given
+
+
 GOOD = EXAMPLE_SEED.read_text(encoding="utf-8")
 
 
