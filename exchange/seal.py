@@ -3,6 +3,7 @@
 Rules:
 1. The statements are the leaves of an RFC 9162 tree; only its root is signed. A seal carries the signature, the
    leaf's index, the tree's size and the inclusion path. One statement alone is a tree of one leaf: a plain signature.
+   Index and size say how to walk the path, and are no claims: what is proven is that the statement is under the root.
 2. What is signed is `context || root`. The context separates questions from answers: one can never pass for the other.
 3. A seal never names its signer. The statement does (by certificate fingerprint), so the signer is under the signature.
 4. A verified root is remembered, bounded, together with the key that signed it: the other leaves of that tree cost hashes only.

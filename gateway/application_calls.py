@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from exchange import ConflictError, NotFoundError
 from gateway import refusals
 from gateway.application_views import ApplicationView
-from gateway.bodies import read_body
+from gateway.bodies import read_body, read_nothing
 from gateway.changing import CHANGE_HEADER, Recorded, answer, consulting, plain
 from gateway.openapi import made, problems
 from gateway.paging import known_parameters
@@ -64,6 +64,12 @@ async def body_of(request: Request, model: type[_Body]) -> _Body:
     """The body of a call that takes no query parameters."""
     known_parameters(request)
     return await read_body(request, model)
+
+
+async def no_body_of(request: Request) -> None:
+    """That a call that takes neither query parameters nor a body has none."""
+    known_parameters(request)
+    await read_nothing(request)
 
 
 async def step(

@@ -121,11 +121,7 @@ class ApplicationView(BaseModel):
     def of(cls, application: Application, actor: Actor, calendar: Calendar, now: datetime) -> ApplicationView:
         proposal = application.proposal if sees_owners_side(actor, application) else None
         state = application.state_at(now)
-        possible = possible_actions(state, kinds_of(actor, application))
-        if application.proposal is None:
-            possible = tuple(each for each in possible if each not in ("confirm", "reject-proposal"))
-        if application.delivered_at is not None:
-            possible = tuple(each for each in possible if each != "deliver")
+        possible = possible_actions(state, kinds_of(actor, application), application.void_steps)
         return cls(
             id=application.id,
             state=state,

@@ -23,6 +23,7 @@ from gateway.application_calls import (
     answer_application,
     applications_of,
     body_of,
+    no_body_of,
     step,
     stepped,
 )
@@ -129,7 +130,7 @@ async def replace_draft(request: Request, actor: ActorDep, identifier: Applicati
 )
 async def submit_application(request: Request, actor: ActorDep, identifier: ApplicationId) -> Response:
     """Hand in a draft: the statutory clock starts. For the applicant; no body."""
-    known_parameters(request)
+    await no_body_of(request)
     return await step(request, actor, lambda desk: desk.submit(actor, identifier))
 
 
@@ -138,7 +139,7 @@ async def submit_application(request: Request, actor: ActorDep, identifier: Appl
 )
 async def review_application(request: Request, actor: ActorDep, identifier: ApplicationId) -> Response:
     """Take it up. For the owner; no body."""
-    known_parameters(request)
+    await no_body_of(request)
     return await step(request, actor, lambda desk: desk.review(actor, identifier))
 
 
@@ -206,6 +207,6 @@ async def withdraw_application(request: Request, actor: ActorDep, identifier: Ap
     openapi_extra=BY_CERTIFICATE | takes(bodies.MaybeSaid),
 )
 async def deliver_application(request: Request, actor: ActorDep, identifier: ApplicationId) -> Response:
-    """The data can be had from now on. For the owner."""
+    """The data can be had from now on; what can be called when it is approved is delivered with that. For the owner."""
     body = await body_of(request, bodies.MaybeSaid)
     return await step(request, actor, lambda desk: desk.deliver(actor, identifier, body.text))

@@ -75,6 +75,21 @@ async def read_bytes(request: Request, media: Collection[str], *, limit: int = L
         PayloadTooLargeError: It has more than `limit` bytes.
     """
     kind = _content_type(request, media)
+    return kind, await _received(request, limit)
+
+
+async def read_nothing(request: Request) -> None:
+    """For calls that take no body: what is sent all the same is read like a body without members, never ignored.
+
+    Raises: like `read_body`; nothing at all, and `{}`, are right.
+    """
+    body = await _received(request, LARGEST_BODY)
+    if body:
+        _content_type(request, (JSON,))
+        parse_model(body, Body)
+
+
+async def _received(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise PayloadTooLargeError(limit=limit)
@@ -86,7 +101,7 @@ async def read_bytes(request: Request, media: Collection[str], *, limit: int = L
                 raise PayloadTooLargeError(limit=limit)
     except ClientDisconnect as error:
         raise RequestTimeoutError from error  # nobody is there to be told
-    return kind, bytes(body)
+    return bytes(body)
 
 
 def parse_model(body: bytes, model: type[_Model]) -> _Model:

@@ -42,7 +42,7 @@ class GroupContent(Why):
             id=identifier,
             name=self.name,
             name_en=self.name_en,
-            members=tuple(sorted(set(self.members))),
+            members=tuple(self.members),
             level=self.level,
             division=self.division,
             subsystem_code=self.subsystem_code,

@@ -78,7 +78,6 @@ from registry.descriptions.difference import Alteration, Difference
 from registry.descriptions.document import MEDIA_TYPES as DOCUMENT_MEDIA_TYPES
 from registry.descriptions.examination import Examiner
 from registry.descriptions.impact import Impact
-from registry.descriptions.reading import MAX_BYTES as MAX_DOCUMENT_BYTES
 from registry.descriptions.store import (
     BreakingChangeError,
     Comparison,
@@ -87,6 +86,7 @@ from registry.descriptions.store import (
     Registration,
     ServiceDocument,
 )
+from registry.descriptions.syntax import MAX_BYTES as MAX_DOCUMENT_BYTES
 from registry.endpoints import endpoints_granted, endpoints_offered
 from registry.grant_search import GrantFilter, GrantState, find_grant, search_as_of, search_grants, state_of
 from registry.grants import (

@@ -155,7 +155,7 @@ def deliver(
     as_json: io.JsonOption = False,
     lang: io.LangOption = "",
 ) -> None:
-    """Say that the data can be had from now on, as the owner.
+    """Say that the data can be had from now on, as the owner. What can be called when it is approved is delivered with that.
 
     Example: datong application deliver a42 --text 接口已开通 --as CN/GOV/…/tax
     """

@@ -108,6 +108,7 @@ def print_application(terminal: io.Terminal, desk: Applications, actor: Actor, a
         return
     say, ask, decision = terminal.say, application.ask, application.decision
     state = application.state_at(now)
+    possible = possible_actions(state, kinds_of(actor, application), application.void_steps)
     io.print_fields(
         [
             (say("application", "申请"), application.id),
@@ -130,7 +131,7 @@ def print_application(terminal: io.Terminal, desk: Applications, actor: Actor, a
             (say("basis", "依据"), decision and decision.basis),
             (say("grants", "授权"), ", ".join(application.grants)),
             (say("delivered", "交付时间"), application.delivered_at and io.plain(application.delivered_at)),
-            (say("possible now", "可进行"), ", ".join(possible_actions(state, kinds_of(actor, application)))),
+            (say("possible now", "可进行"), ", ".join(possible)),
         ]
     )
     _print_deadlines(terminal, desk, [each for each in application.owed if each.open or each.miss])

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from exchange import NotFoundError, ServiceId, service_id
+from exchange import NotFoundError, ServiceId
 from gateway.cli import console_io as io
-from gateway.cli.acting import AsOption, actor_of
-from gateway.cli.description_lists import comparison_of, print_comparison
-from registry import Change, Descriptions, Operation, Registration, Registry, Service
+from gateway.cli.service_documents import ServiceArgument, describe, difference, identifier_of
+from registry import Change, Operation, Registry, Service
 
 app = typer.Typer(help="Services: what subsystems offer, operation by operation.", no_args_is_help=True)
-
-ServiceArgument = Annotated[
-    str, typer.Argument(help="instance/class/code/subsystem/service, e.g. CN/GOV/…/tax/enterprises")
-]
-
-FileArgument = Annotated[
-    Path, typer.Argument(help="OpenAPI 3.0 or 3.1, JSON or YAML; - reads standard input.", metavar="FILE")
-]
 
 
 @app.command()
@@ -61,7 +50,7 @@ def add(
     """
     terminal = io.Terminal.of(data, database, as_json, lang)
     record = Service(
-        id=_identifier(service),
+        id=identifier_of(service),
         title_zh=title,
         title_en=title_en,
         operations=tuple(_operation(text) for text in operation),
@@ -90,7 +79,7 @@ def disable(
     Example: datong service disable CN/GOV/11990000000001011Q/tax/enterprises --notice 系统升级，周一恢复 --why 变更单88
     """
     terminal = io.Terminal.of(data, database, as_json, lang)
-    identifier = _identifier(service)
+    identifier = identifier_of(service)
     change = terminal.run(
         lambda registry: registry.set_service_state(identifier, is_open=False, notice=notice, by=io.who(by), why=why)
     )
@@ -112,79 +101,9 @@ def enable(
     Example: datong service enable CN/GOV/11990000000001011Q/tax/enterprises --why 升级完成
     """
     terminal = io.Terminal.of(data, database, as_json, lang)
-    identifier = _identifier(service)
+    identifier = identifier_of(service)
     change = terminal.run(lambda registry: registry.set_service_state(identifier, is_open=True, by=io.who(by), why=why))
     terminal.changed(change, service)
-
-
-@app.command()
-def describe(
-    service: ServiceArgument,
-    file: FileArgument,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it changes, and for whom.")] = False,
-    accept_breaking: Annotated[bool, typer.Option("--accept-breaking", help="It is meant to break callers.")] = False,
-    why: Annotated[
-        str, typer.Option("--why", help="The reason, kept on record; default: OpenAPI and its version.")
-    ] = "",
-    acting_as: AsOption = "",
-    by: io.ByOption = "",
-    data: io.DataOption = io.DATA,
-    database: io.DatabaseOption = "",
-    as_json: io.JsonOption = False,
-    lang: io.LangOption = "",
-) -> None:
-    """Register the OpenAPI document of a service, with the operations that it declares.
-
-    Example: datong service describe CN/GOV/11990000000001011Q/tax/enterprises openapi.yaml --dry-run
-    """
-    terminal = io.Terminal.of(data, database, as_json, lang)
-    identifier, document = _identifier(service), _document(file)
-
-    async def register(registry: Registry) -> Registration:
-        return await Descriptions(registry).register(
-            identifier,
-            document,
-            actor=await actor_of(registry, acting_as, by),
-            why=why,
-            accept_breaking=accept_breaking,
-            dry_run=dry_run,
-        )
-
-    done = terminal.run(register)
-    if as_json:
-        change = done.change.version if done.change else None
-        found = {"service": identifier, "number": done.number, "dry_run": dry_run, "change": change}
-        io.print_json({**found, **comparison_of(done.comparison)})
-        return
-    print_comparison(terminal, done.comparison)
-    if dry_run:
-        typer.echo(terminal.say("Nothing was changed: a dry run.", "试运行，未作任何变更。"))
-    else:
-        terminal.changed(done.change, f"{identifier}/openapi/{done.number}")
-
-
-@app.command()
-def difference(
-    service: ServiceArgument,
-    file: FileArgument,
-    data: io.DataOption = io.DATA,
-    database: io.DatabaseOption = "",
-    as_json: io.JsonOption = False,
-    lang: io.LangOption = "",
-) -> None:
-    """Show what an OpenAPI document would add, change and break, and for whom; exit code 1 if it breaks somebody.
-
-    Example: datong service difference CN/GOV/11990000000001011Q/tax/enterprises openapi.yaml
-    """
-    terminal = io.Terminal.of(data, database, as_json, lang)
-    identifier, document = _identifier(service), _document(file)
-    found = terminal.run(lambda registry: Descriptions(registry).compare(identifier, document))
-    if as_json:
-        io.print_json(comparison_of(found))
-    else:
-        print_comparison(terminal, found)
-    if found.breaking:
-        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -265,20 +184,6 @@ def show(
     terminal.history(changes)
 
 
-def _identifier(text: str) -> ServiceId:
-    try:
-        return service_id(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="SERVICE") from error
-
-
-def _document(file: Path) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from error
-
-
 def _operation(text: str) -> Operation:
     words = text.split()
     if len(words) not in (2, 3) or (len(words) == 3 and words[2] not in ("safe", "unsafe")):
@@ -288,3 +193,7 @@ def _operation(text: str) -> Operation:
 
 def _state(service: Service) -> str:
     return "open" if service.open else "disabled"
+
+
+app.command()(describe)
+app.command()(difference)

@@ -9,9 +9,10 @@ from typing import Final, Literal, get_args
 
 from exchange import Language, SubsystemId
 from registry.applications.owed import Owed
-from registry.applications.states import GRANTED, State
+from registry.applications.states import GRANTED, Action, State
 from registry.catalogue.resource import SharingClass
 from registry.clock.jurisdictions import Duty
+from registry.records import Access
 
 Outcome = Literal["approved", "partly-approved", "refused"]
 ReasonCode = Literal[
@@ -90,12 +91,17 @@ class Offer:
     sharing_class: SharingClass
     items: tuple[Item, ...]
     modes: tuple[str, ...] = ()
-    on_platform: bool = True
-    """Whether it can be called at a service already, or must be brought onto the platform first."""
+    accesses: tuple[Access, ...] = ()
+    """At which services it is to be had; whether they can be called now is asked of the registry (`offers.can_be_called`)."""
     two_persons: bool = False
     """Two persons decide about it."""
     standing: StandingApproval | None = None
     """What its owner said beforehand."""
+
+    @property
+    def on_platform(self) -> bool:
+        """Whether it is to be had at a service; else it must be brought onto the platform first."""
+        return bool(self.accesses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +238,13 @@ class Application:
         """The state, but for what has expired by now and nobody has noticed yet."""
         waiting = self.open_duty("draft", "supplement")
         return "expired" if waiting is not None and waiting.is_late(now) else self.state
+
+    @property
+    def void_steps(self) -> frozenset[Action]:
+        """Steps that its state allows and that it does not need or wait for: it is delivered, or nothing is proposed."""
+        delivered: frozenset[Action] = frozenset({"deliver"} if self.delivered_at is not None else ())
+        unproposed: frozenset[Action] = frozenset({"confirm", "reject-proposal"} if self.proposal is None else ())
+        return delivered | unproposed
 
     @property
     def grants(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ Rules:
 3. A grant carries its application, and names every item it releases: what the resource lists later was not decided about.
 4. A decision made anew after a dispute replaces the grants of the one before, and may not take back what that one gave.
 5. A grant that cannot be made undoes the decision.
+6. What can be called already is delivered with its approval, also where the grant begins later: nothing is left for the owner to
+   do. Else delivery is owed, until the owner says that the data can be had.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from exchange import ConflictError, UnprocessableError
 from registry.applications import rules, verdicts
 from registry.applications.application import Application, Decision, Offer, Outcome, Proposal, Terms, Verdict
 from registry.applications.desk import CLOCK, Desk, kinds_of
+from registry.applications.offers import can_be_called
 from registry.applications.states import Action, next_state
 from registry.records import Grant
 
@@ -46,7 +49,7 @@ async def decide(desk: Desk, identifier: str, verdict: Verdict, *, two_persons: 
     outcome, terms, decided_on = _worked_out(desk, application, verdict, offer)
     if two_persons or desk.book.two_persons or (offer is not None and offer.two_persons):
         return await _propose(desk, application, verdict, outcome)
-    return await _conclude(desk, application, outcome, verdict, terms, decided_on)
+    return await _conclude(desk, application, offer, outcome, verdict, terms, decided_on)
 
 
 async def confirm(desk: Desk, identifier: str, *, agree: bool, text: str = "") -> Application:
@@ -60,7 +63,8 @@ async def confirm(desk: Desk, identifier: str, *, agree: bool, text: str = "") -
     application = await desk.application(identifier)
     proposal = application.proposal
     kinds = kinds_of(desk.actor, application)
-    state = next_state(application.state, "confirm" if agree else "reject-proposal", kinds)
+    action: Action = "confirm" if agree else "reject-proposal"
+    state = next_state(application.state, action, kinds, application.void_steps)
     desk.actor.require_owner_of(application.provider)
     if proposal is None:
         raise ConflictError(
@@ -79,7 +83,7 @@ async def confirm(desk: Desk, identifier: str, *, agree: bool, text: str = "") -
     verdict = replace(proposal.verdict, decided_on=None)
     offer = await desk.offer(application.ask.resource)
     outcome, terms, decided_on = _worked_out(desk, application, verdict, offer)
-    return await _conclude(desk, application, outcome, verdict, terms, decided_on, first=proposal.proposed_by)
+    return await _conclude(desk, application, offer, outcome, verdict, terms, decided_on, first=proposal.proposed_by)
 
 
 async def approve_by_rule(desk: Desk, application: Application, offer: Offer) -> Application:
@@ -93,20 +97,16 @@ async def approve_by_rule(desk: Desk, application: Application, offer: Offer) ->
     by, certificate = desk.change.by, desk.change.certificate
     desk.change.by, desk.change.certificate = rules.one_line([standing.decided_by, "(standing approval)"]), ""
     application = await _conclude(
-        by_rule, application, outcome, verdict, terms, decided_on, decided_by=standing.decided_by
+        by_rule, application, offer, outcome, verdict, terms, decided_on, decided_by=standing.decided_by
     )
-    if offer.on_platform:
-        owed = application.open_duty("delivery")
-        application = application if owed is None else await by_rule.done(application, owed)
-        application = replace(application, delivered_at=desk.change.now)
-        application = await by_rule.save(application, "deliver", ["can be called at once"])
     desk.change.by, desk.change.certificate = by, certificate
     return application
 
 
 def _check_may_decide(desk: Desk, application: Application, verdict: Verdict) -> None:
     # Whether it is possible at all, before what exactly is said about it.
-    next_state(application.state, "approve" if verdict.approve else "refuse", kinds_of(desk.actor, application))
+    action: Action = "approve" if verdict.approve else "refuse"
+    next_state(application.state, action, kinds_of(desk.actor, application), application.void_steps)
     desk.actor.require_owner_of(application.provider)
     if application.decision is not None and application.grants and not verdict.approve:
         raise ConflictError(
@@ -158,6 +158,7 @@ async def _propose(desk: Desk, application: Application, verdict: Verdict, outco
 async def _conclude(
     desk: Desk,
     application: Application,
+    offer: Offer | None,
     outcome: Outcome,
     verdict: Verdict,
     terms: Terms | None,
@@ -166,7 +167,7 @@ async def _conclude(
     first: str = "",
     decided_by: str = "",
 ) -> Application:
-    """Write the decision, its grants, and what is owed after it."""
+    """Write the decision, its grants, and what is owed after it; deliver what can be called already."""
     now, calendar = desk.change.now, desk.book.calendar
     state = next_state(application.state, _ACTIONS[outcome], kinds_of(desk.actor, application))
     desk.change.why = rules.one_line([verdict.text or "approved as applied for"])
@@ -195,7 +196,10 @@ async def _conclude(
         decision = replace(decision, grants=(await _grant(desk, application, decision, terms),))
         owed = await desk.begun(application, "delivery", application.provider)
         application = replace(application, decision=decision, owed=(*application.owed, owed))
-    return await desk.save(application, _ACTIONS[outcome], [verdict.text or "approved as applied for"])
+    application = await desk.save(application, _ACTIONS[outcome], [verdict.text or "approved as applied for"])
+    if terms is None or offer is None or not await can_be_called(desk.change.connection, offer.accesses):
+        return application
+    return await desk.delivered(application, "can be called at once")
 
 
 async def _grant(desk: Desk, application: Application, decision: Decision, terms: Terms) -> str:

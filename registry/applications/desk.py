@@ -11,13 +11,11 @@ import sqlalchemy as sa
 from exchange import NotFoundError, SubsystemId, UnprocessableError, member_of
 from registry import rows as registry_rows
 from registry.actors import Actor
-from registry.applications import ledger, rows, rules
-from registry.applications.application import Application, Item, Offer, StandingApproval
+from registry.applications import ledger, offers, rows, rules
+from registry.applications.application import Application, Offer, StandingApproval
 from registry.applications.owed import Owed, begin
 from registry.applications.states import ActorKind
-from registry.applications.tables import applications, standing_approvals
-from registry.catalogue.store import entry_of_row
-from registry.catalogue.tables import resources
+from registry.applications.tables import applications
 from registry.changes import Changes
 from registry.clock.jurisdictions import Duty, Jurisdiction, Jurisdictions
 from registry.clock.working_days import Calendar
@@ -77,23 +75,7 @@ class Desk:
 
     async def offer(self, code: str) -> Offer | None:
         """The resource as it is in force; None if it is not."""
-        row = await self.change.find(resources, code=code)
-        entry = None if row is None else entry_of_row(row)
-        if entry is None or entry.state != "published" or entry.published is None:
-            return None
-        resource = entry.published
-        return Offer(
-            code=resource.code,
-            provider=resource.provider,
-            sharing_class=resource.sharing_class,
-            items=tuple(
-                Item(path=item.path, sharing_class=resource.class_of(item), mask=item.mask) for item in resource.items
-            ),
-            modes=(resource.mode,),
-            on_platform=bool(resource.accesses),
-            two_persons=resource.two_persons,
-            standing=await self.standing(code),
-        )
+        return await offers.find_offer(self.change.connection, code)
 
     async def must_offer(self, code: str) -> Offer:
         """The resource that somebody names; raises UnprocessableError with the pointer `/resource`."""
@@ -109,10 +91,7 @@ class Desk:
 
     async def standing(self, code: str) -> StandingApproval | None:
         """What the owner of a resource said beforehand, if it still stands."""
-        query = sa.select(standing_approvals).where(standing_approvals.c.resource == code)
-        row = (await self.change.connection.execute(query)).mappings().one_or_none()
-        found = None if row is None else rows.standing_of_row(row)
-        return found if found is not None and found.active else None
+        return await offers.find_standing(self.change.connection, code)
 
     async def jurisdiction(self, provider: SubsystemId) -> Jurisdiction:
         """The one whose deadlines hold: by where the provider acts."""
@@ -170,6 +149,14 @@ class Desk:
         answer = application.answer
         application = application if answer is None else await self.done(application, answer)
         return await self.nothing_owed(application)
+
+    async def delivered(self, application: Application, why: str) -> Application:
+        """The data can be had from now on; what was owed for that is done."""
+        self.change.why = rules.one_line([why])
+        application = await self.done(
+            application, *(each for each in application.owed if each.open and each.duty == "delivery")
+        )
+        return await self.save(replace(application, delivered_at=self.change.now), "deliver", [why])
 
     async def nothing_owed(self, application: Application) -> Application:
         """Whatever was still owed is void."""

@@ -143,19 +143,14 @@ async def deliver(desk: Desk, identifier: str, text: str = "") -> Application:
             problem=f"It was delivered at {application.delivered_at.isoformat()} already.",
             problem_zh=f"已于 {application.delivered_at.isoformat()} 交付。",
         )
-    desk.change.why = rules.one_line([text or "delivered"])
-    owed = application.open_duty("delivery")
-    if owed is not None:
-        application = await desk.done(application, owed)
-    application = replace(application, state=state, delivered_at=desk.change.now)
-    return await desk.save(application, "deliver", [text or "delivered"])
+    return await desk.delivered(replace(application, state=state), text or "delivered")
 
 
 async def _step(desk: Desk, identifier: str, action: Action) -> tuple[Application, State]:
     """The application, and the state that the action leads to."""
     application = await desk.application(identifier)
     state = application.state_at(desk.change.now)
-    return application, next_state(state, action, kinds_of(desk.actor, application))
+    return application, next_state(state, action, kinds_of(desk.actor, application), application.void_steps)
 
 
 def _same_resource(application: Application, ask: Ask) -> None:

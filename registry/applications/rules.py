@@ -31,15 +31,28 @@ MOST_ITEMS: Final = 1000
 LARGEST_VOLUME: Final = 10**12
 
 _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NEEDED = (
-    ("purpose_text", "what the data is for", "使用目的"),
-    ("legal_basis", "the legal basis of the use", "使用依据"),
-    ("scenario", "in which step of which matter it is used", "应用场景"),
-    ("contact", "a contact", "联系人"),
-    ("official", "the official who answers for the use", "责任人"),
-)
+_NEEDED: Final[Mapping[str, tuple[str, str]]] = {
+    "purposes": (
+        "name at least one purpose, such as public-rental-housing",
+        "请至少填写一个用途代码，如 public-rental-housing",
+    ),
+    "purpose_text": ("say what the data is for", "请说明数据用于什么"),
+    "legal_basis": ("name the article of law that the use rests on", "请写明使用数据所依据的法律法规条款"),
+    "scenario": ("say in which step of which matter the data is used", "请说明在何事项的何环节使用数据"),
+    "contact": ("say whom the owner can ask", "请填写提供方可以联系的人员及方式"),
+    "official": ("name the official who answers for the use", "请填写对数据使用负责的人员"),
+    "valid_to": ("say until when the data is needed", "请填写使用期限的截止日期"),
+}
+"""What no submission may lack, in the order in which it is told, and what is wanted of it."""
+_WANTED: Final[Mapping[str, tuple[str, str]]] = {
+    **_NEEDED,
+    "text": ("say it in words", "请用文字说明"),
+    "basis": ("name the law that this rests on", "请写明法律依据"),
+    "document": ("name the document of the ruling", "请写明裁定文号"),
+}
 _SPACES = {ord("\n"): None, ord("\u3000"): None}
 """Lines, and the wide space of Chinese texts."""
+_TEXTS = ("purpose_text", "legal_basis", "scenario", "contact", "official", "overriding_basis", "mode")
 _LINES = frozenset({"contact", "official", "mode"})
 
 
@@ -48,20 +61,32 @@ def wrong(rule: str, pointer: str, problem: str, problem_zh: str) -> Unprocessab
     return UnprocessableError(rule, problem=problem, problem_zh=problem_zh, pointer=pointer)
 
 
-def check_text(field: str, text: str, *, empty: bool = False, pointer: str = "") -> None:
+def check_text(field: str, text: str, *, empty: bool = False) -> None:
     """A text that somebody wrote to explain: lines of printable characters, at most `LONGEST_TEXT` of them."""
-    where = pointer or f"/{field}"
     if not text.strip():
         if text or not empty:
-            raise wrong(field.replace("_", "-"), where, f"{field} is missing.", f"缺少 {field}。")
+            raise _missing((field,))
         return
     if len(text) > LONGEST_TEXT or text != text.strip() or not text.translate(_SPACES).isprintable():
         raise wrong(
             field.replace("_", "-"),
-            where,
+            f"/{field}",
             f"{field} must be at most {LONGEST_TEXT} printable characters, without spaces around it.",
             f"{field} 应不超过 {LONGEST_TEXT} 个可打印字符，首尾不含空格。",
         )
+
+
+def _missing(fields: Sequence[str]) -> UnprocessableError:
+    """The error for what is not said: the first with what is wanted of it, and the others by name."""
+    first, *others = [f"/{each}" for each in fields]
+    wanted, wanted_zh = _WANTED.get(fields[0], ("", ""))
+    problem = f"{first} is missing{wanted and f': {wanted}'}"
+    problem_zh = f"缺少 {first}{wanted_zh and f'：{wanted_zh}'}"
+    if others:
+        listed = " and ".join(filter(None, (", ".join(others[:-1]), others[-1])))
+        problem += f"; {listed} {'are' if others[1:] else 'is'} missing, too"
+        problem_zh += f"；另缺 {'、'.join(others)}"
+    return wrong(fields[0].replace("_", "-"), first, f"{problem}.", f"{problem_zh}。")
 
 
 def check_line(field: str, text: str, *, empty: bool = False) -> None:
@@ -78,7 +103,7 @@ def check_line(field: str, text: str, *, empty: bool = False) -> None:
 
 def check_draft(ask: Ask, offer: Offer) -> None:
     """What is said already must be right."""
-    for field, _, _ in (*_NEEDED, ("overriding_basis", "", ""), ("mode", "", "")):
+    for field in _TEXTS:
         (check_line if field in _LINES else check_text)(field, getattr(ask, field), empty=True)
     check_purposes(ask.purposes, "/purposes")
     check_items(ask.items, offer)
@@ -103,20 +128,10 @@ def check_draft(ask: Ask, offer: Offer) -> None:
 def check_submission(ask: Ask, offer: Offer, now: datetime) -> SharingClass:
     """The application is complete; returns its sharing class."""
     check_draft(ask, offer)
-    if not ask.purposes:
-        raise wrong(
-            "purposes",
-            "/purposes",
-            "Name at least one purpose, such as public-rental-housing.",
-            "请至少填写一个用途代码。",
-        )
-    for field, what, what_zh in _NEEDED:
-        if not getattr(ask, field):
-            raise wrong(
-                field.replace("_", "-"), f"/{field}", f"{field} is missing: {what}.", f"缺少 {field}：请填写{what_zh}。"
-            )
-    if ask.valid_to is None:
-        raise wrong("valid-to", "/valid_to", "Say until when the data is needed.", "请填写使用期限的截止日期。")
+    missing = tuple(field for field in _NEEDED if not getattr(ask, field))
+    if missing:
+        raise _missing(missing)
+    assert ask.valid_to is not None  # or it would be missing
     if ask.valid_to <= now:
         raise wrong("valid-to", "/valid_to", "The period has ended already.", "使用期限已过。")
     found = sharing_class(ask, offer)

@@ -13,6 +13,7 @@ Rules:
 3. A decision that two persons make is proposed by the first; the application is in review until the second confirms it.
 4. Only time expires an application, and only a dispute that overturns the decision opens it again.
 5. What ended stays as it is: withdrawn and expired applications are written anew.
+6. What can be called already when it is approved is delivered by rule, with the approval.
 """
 
 from __future__ import annotations
@@ -129,11 +130,14 @@ KIND_NAMES: Final[Mapping[ActorKind, Mapping[Language, str]]] = {
 }
 
 
-def next_state(state: State, action: Action, kinds: Collection[ActorKind]) -> State:
+def next_state(
+    state: State, action: Action, kinds: Collection[ActorKind], void: Collection[Action] = frozenset()
+) -> State:
     """The state after `action`.
 
     Args:
         kinds: The capacities in which the actor acts on this application.
+        void: Actions not to be told of as possible, as this application has no use for them (`Application.void_steps`).
 
     Raises:
         RoleMissingError: Nobody of these kinds takes that action, in whatever state.
@@ -142,7 +146,7 @@ def next_state(state: State, action: Action, kinds: Collection[ActorKind]) -> St
     allowed, moves = _MOVES[action]
     if allowed.isdisjoint(kinds):
         who = [each for each in ACTOR_KINDS if each in allowed]
-        possible, possible_zh = _possible(state, kinds)
+        possible, possible_zh = _possible(state, kinds, void)
         raise RoleMissingError(
             "application-actor",
             problem=f"To {ACTION_NAMES[action]['en']} is for {_listed(who, 'en')}. {possible}",
@@ -150,7 +154,7 @@ def next_state(state: State, action: Action, kinds: Collection[ActorKind]) -> St
         )
     after = moves.get(state)
     if after is None:
-        possible, possible_zh = _possible(state, kinds)
+        possible, possible_zh = _possible(state, kinds, void)
         raise ConflictError(
             "application-state",
             problem=f"The application is {STATE_NAMES[state]['en']}: to {ACTION_NAMES[action]['en']} is not possible. "
@@ -160,21 +164,27 @@ def next_state(state: State, action: Action, kinds: Collection[ActorKind]) -> St
     return after
 
 
-def possible_actions(state: State, kinds: Collection[ActorKind]) -> tuple[Action, ...]:
-    """What these kinds of actor may do in a state, in the order of an application's life."""
-    return tuple(action for action, (allowed, moves) in _MOVES.items() if state in moves and allowed & set(kinds))
+def possible_actions(
+    state: State, kinds: Collection[ActorKind], void: Collection[Action] = frozenset()
+) -> tuple[Action, ...]:
+    """What these kinds of actor may do in a state, in the order of an application's life, but for what is `void`."""
+    return tuple(
+        action
+        for action, (allowed, moves) in _MOVES.items()
+        if state in moves and allowed & set(kinds) and action not in void
+    )
 
 
-def _possible(state: State, kinds: Collection[ActorKind]) -> tuple[str, str]:
+def _possible(state: State, kinds: Collection[ActorKind], void: Collection[Action]) -> tuple[str, str]:
     """What may be done now, first by the one who asks, else by whomever."""
-    ours = possible_actions(state, kinds)
+    ours = possible_actions(state, kinds, void)
     if ours:
         names = [ACTION_NAMES[each] for each in ours]
         return (
             f"Possible for you now: {', '.join(each['en'] for each in names)}.",
             f"您现在可以：{'、'.join(each['zh'] for each in names)}。",
         )
-    waiting = [kind for kind in ACTOR_KINDS[:3] if possible_actions(state, (kind,))]
+    waiting = [kind for kind in ACTOR_KINDS[:3] if possible_actions(state, (kind,), void)]
     if waiting:
         return f"Now it is for {_listed(waiting, 'en')} to act.", f"目前应由{_listed(waiting, 'zh')}处理。"
     return "Nothing more can be done with it.", "该申请已办结，不能再作处理。"

@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,18 +17,15 @@ from typing import Any, Literal
 from exchange import item_path
 from registry.descriptions.difference_texts import text
 from registry.descriptions.document import Document, Place, pointer
-from registry.descriptions.operations import Endpoint, anonymous, endpoints_of
+from registry.descriptions.operations import Endpoint
 from registry.descriptions.references import References
 from registry.descriptions.schema_difference import Effect, Finding, SchemaDifference
-from registry.descriptions.shapes import Schema, Shapes
+from registry.descriptions.sides import Side, answers_of, content_of, demands_of, mapping_of, parameters_of, schema_of
 
 Part = Literal["operation", "parameter", "request", "answer"]
 
 MAX_ALTERATIONS = 5000
 """In one difference; what is beyond is not told."""
-
-_STYLES = {"query": "form", "cookie": "form", "path": "simple", "header": "simple"}
-_NOT_PARAMETERS = frozenset(("accept", "content-type", "authorization"))  # as OpenAPI has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,42 +79,16 @@ class Difference:
         return cls(**by_effect, complete=len(told) <= MAX_ALTERATIONS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One of the two documents."""
-
-    document: Document
-    references: References
-    shapes: Shapes
-    endpoints: Mapping[tuple[str, str], Endpoint]
-
-    @classmethod
-    def of(cls, document: Document, references: References) -> _Side:
-        found = {
-            (each.operation.method, anonymous(each.operation.path)): each for each in endpoints_of(document, references)
-        }
-        return cls(document, references, Shapes(document, references), found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parameter:
-    place: Place
-    name: str
-    required: bool
-    style: str
-    schema: Schema
-
-
 def difference(old: tuple[Document, References] | None, new: tuple[Document, References]) -> Difference:
     """Return what differs between two valid documents; everything is added when there was none before."""
-    now = _Side.of(*new)
-    was = _Side.of(*old) if old is not None else None
+    now = Side.of(*new)
+    was = Side.of(*old) if old is not None else None
     if was is None:
         return Difference.of(_operation_added(each) for each in now.endpoints.values())
     return Difference.of(_alterations(was, now))
 
 
-def _alterations(was: _Side, now: _Side) -> Iterator[Alteration]:
+def _alterations(was: Side, now: Side) -> Iterator[Alteration]:
     schemas = SchemaDifference(was.shapes, now.shapes)
     for key, before in was.endpoints.items():
         after = now.endpoints.get(key)
@@ -134,7 +104,7 @@ def _alterations(was: _Side, now: _Side) -> Iterator[Alteration]:
 class _Comparison:
     """Compares one operation before and after."""
 
-    def __init__(self, was: _Side, now: _Side, before: Endpoint, after: Endpoint, schemas: SchemaDifference) -> None:
+    def __init__(self, was: Side, now: Side, before: Endpoint, after: Endpoint, schemas: SchemaDifference) -> None:
         self._was = was
         self._now = now
         self._before = before
@@ -156,7 +126,7 @@ class _Comparison:
     # Parameters
 
     def _parameters(self) -> Iterator[Alteration]:
-        was, now = _parameters(self._was, self._before), _parameters(self._now, self._after)
+        was, now = parameters_of(self._was, self._before), parameters_of(self._now, self._after)
         for key, after in now.items():
             before = was.get(key)
             shown = f"{key[0]} {after.name}"
@@ -198,7 +168,7 @@ class _Comparison:
             effect = "breaking" if needed else "changed"
             rule = "request-body-required" if needed else "request-body-optional"
             yield self._tell(effect, rule, now_place, part="request")
-        contents = (_content(was, was_place), _content(now, now_place))
+        contents = (content_of(was, was_place), content_of(now, now_place))
         for media_type, (_, place) in contents[0].items():
             if media_type not in contents[1]:
                 yield self._tell("breaking", "request-media-type-removed", place, part="request", old=media_type)
@@ -206,15 +176,15 @@ class _Comparison:
             if media_type not in contents[0]:
                 yield self._tell("added", "request-media-type-added", place, part="request", new=media_type)
                 continue
-            before = _schema_of(self._was, *contents[0][media_type])
-            for each in self._schemas.of_request(before, _schema_of(self._now, value, place)):
+            before = schema_of(self._was, *contents[0][media_type])
+            for each in self._schemas.of_request(before, schema_of(self._now, value, place)):
                 yield self._tell_finding(each, "request")
 
     # Answers
 
     def _answers(self) -> Iterator[Alteration]:
-        was = _answers_of(self._was, self._before)
-        now = _answers_of(self._now, self._after)
+        was = answers_of(self._was, self._before)
+        now = answers_of(self._now, self._after)
         for status, (before, place) in was.items():
             # What was told of a single status may be told of its range now.
             covering = next((each for each in (status, f"{status[:1]}XX") if each in now), None)
@@ -230,7 +200,7 @@ class _Comparison:
     def _answer(
         self, status: str, breaks: Effect, before: tuple[Any, Place], after: tuple[Any, Place]
     ) -> Iterator[Alteration]:
-        contents = (_content(*before), _content(*after))
+        contents = (content_of(*before), content_of(*after))
         for media_type, (_, place) in contents[0].items():
             if media_type not in contents[1]:
                 rule = "answer-media-type-removed"
@@ -240,10 +210,10 @@ class _Comparison:
                 rule = "answer-media-type-added"
                 yield self._tell("added", rule, place, part="answer", status=status, new=media_type)
                 continue
-            was = _schema_of(self._was, *contents[0][media_type])
-            for each in self._schemas.of_answer(was, _schema_of(self._now, value, place)):
+            was = schema_of(self._was, *contents[0][media_type])
+            for each in self._schemas.of_answer(was, schema_of(self._now, value, place)):
                 yield self._tell_finding(each, "answer", breaks=breaks)
-        headers = [{name.lower() for name in _mapping(value, "headers")} for value, _ in (before, after)]
+        headers = [{name.lower() for name in mapping_of(value, "headers")} for value, _ in (before, after)]
         for name in sorted(headers[0] - headers[1]):
             place = (*before[1], "headers")
             yield self._tell("changed", "answer-header-removed", place, part="answer", status=status, old=name)
@@ -251,7 +221,7 @@ class _Comparison:
     # Security
 
     def _security(self) -> Iterator[Alteration]:
-        was, now = _demands(self._was, self._before), _demands(self._now, self._after)
+        was, now = demands_of(self._was, self._before), demands_of(self._now, self._after)
         place = (*self._after.place, "security") if "security" in self._after.value else ("security",)
         # Whoever fulfilled one of the old demands must fulfil one of the new ones with the same proofs.
         unmet = [old for old in was if not any(new <= old for new in now)]
@@ -263,7 +233,7 @@ class _Comparison:
 
     # Telling
 
-    def _part(self, side: _Side, endpoint: Endpoint, key: str) -> tuple[Mapping[str, Any] | None, Place]:
+    def _part(self, side: Side, endpoint: Endpoint, key: str) -> tuple[Mapping[str, Any] | None, Place]:
         if key not in endpoint.value:
             return None, endpoint.place
         value, place = side.references.resolve(endpoint.value[key], (*endpoint.place, key))
@@ -320,68 +290,3 @@ def _told(
         en=en,
         zh=zh,
     )
-
-
-def _parameters(side: _Side, endpoint: Endpoint) -> dict[tuple[str, str], _Parameter]:
-    """The parameters of an operation by where they stand and their name, those of the path by their position."""
-    positions = {name: index for index, name in enumerate(re.findall(r"\{([^{}/]+)\}", endpoint.path))}
-    own = endpoint.value.get("parameters")
-    listed = list(endpoint.shared)
-    if isinstance(own, list):
-        listed += [(each, (*endpoint.place, "parameters", index)) for index, each in enumerate(own)]
-    found: dict[tuple[str, str], _Parameter] = {}
-    for stated, where in listed:
-        value, place = side.references.resolve(stated, where)
-        if not isinstance(value, dict):
-            continue
-        name, kind = str(value.get("name")), str(value.get("in"))
-        key = name.lower() if kind == "header" else f"#{positions.get(name, name)}" if kind == "path" else name
-        if kind == "header" and key in _NOT_PARAMETERS:
-            continue
-        content = _content(value, place)
-        schema = _schema_of(side, *(next(iter(content.values())) if content else (value, place)))
-        style = str(value.get("style") or _STYLES.get(kind, ""))
-        explode = value.get("explode", style == "form")
-        written = ", ".join(content) or (f"{style} explode" if explode is True else style)
-        required = value.get("required") is True or kind == "path"
-        found[kind, key] = _Parameter(place, name, required, written, schema)
-    return found
-
-
-def _answers_of(side: _Side, endpoint: Endpoint) -> dict[str, tuple[Any, Place]]:
-    found = {}
-    for status, stated in _mapping(endpoint.value, "responses").items():
-        if not status.startswith("x-"):
-            found[status] = side.references.resolve(stated, (*endpoint.place, "responses", status))
-    return found
-
-
-def _demands(side: _Side, endpoint: Endpoint) -> list[frozenset[str]]:
-    """What callers must prove, as alternatives; one that is empty demands nothing."""
-    stated = endpoint.value.get("security", side.document.tree.get("security"))
-    if not isinstance(stated, list) or not stated:
-        return [frozenset()]
-    return [
-        frozenset(proof for scheme, scopes in each.items() for proof in (scheme, *(f"{scheme}:{s}" for s in scopes)))
-        for each in stated
-        if isinstance(each, dict)
-    ]
-
-
-def _content(value: Any, place: Place) -> dict[str, tuple[Any, Place]]:
-    """Media type -> what is said of it, and where."""
-    return {
-        media_type.lower().replace(" ", ""): (said, (*place, "content", media_type))
-        for media_type, said in _mapping(value, "content").items()
-    }
-
-
-def _schema_of(side: _Side, value: Any, place: Place) -> Schema:
-    """The schema of a media type or parameter; one that says nothing if there is none."""
-    stated = value.get("schema", True) if isinstance(value, dict) else True
-    return side.shapes.schema(stated, (*place, "schema"))
-
-
-def _mapping(value: Any, key: str) -> Mapping[str, Any]:
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}

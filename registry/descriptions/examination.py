@@ -24,17 +24,18 @@ from exchange import OverloadedError, UnprocessableError
 from registry.descriptions.difference import Alteration, Difference, difference
 from registry.descriptions.document import Document, Format, refusal, sha256_of
 from registry.descriptions.operations import Description, check_paths, describe
-from registry.descriptions.reading import MAX_BYTES, read_document
+from registry.descriptions.reading import read_document
 from registry.descriptions.references import References
 from registry.descriptions.servers import without_hosts
+from registry.descriptions.syntax import MAX_BYTES
 from registry.descriptions.validation import validate
 
 SECONDS = 120.0
-MAX_MEMORY = 3 << 30
+MAX_MEMORY = 1 << 30
 AT_ONCE = 2
 
-_STACK = 256 << 20
-_FRAMES = 30_000
+_STACK = 64 << 20
+_FRAMES = 10_000
 # As `python -m registry.descriptions.examination`, but of this very installation, wherever the process was started.
 _PROGRAM = """
 import sys
@@ -175,7 +176,7 @@ def main() -> int:
     _bound_memory()
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Task)
     results: list[_Result] = []
-    # Schemas that lead through hundreds of others need a deep stack, which only a thread can be given.
+    # Deeply nested documents lead validators through many frames; only a thread can be given a stack for them.
     threading.stack_size(_STACK)
     sys.setrecursionlimit(_FRAMES)
     worker = threading.Thread(target=lambda: results.append(_result(task)))

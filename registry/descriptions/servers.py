@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from registry.descriptions.document import Document, Place, at, below
 from registry.descriptions.grammar import Kind, members
-from registry.descriptions.reading import yaml_spans
+from registry.descriptions.yaml_reading import yaml_spans
 
 _HOLDING: dict[Kind, str] = {"document": "servers", "path item": "servers", "operation": "servers", "link": "server"}
 

@@ -167,8 +167,10 @@ def _most_telling(error: ValidationError) -> ValidationError:
     """Of the reasons why none of several forms fits, the one that came furthest."""
     while error.context:
         # That something is no reference either is never what its author meant.
-        inner = [each for each in error.context if "$ref" not in (each.validator_value or ())] or error.context
-        error = max(inner, key=lambda each: len(each.absolute_path))
+        meant = [
+            each for each in error.context if not (each.validator == "required" and "$ref" in each.validator_value)
+        ]
+        error = max(meant or error.context, key=lambda each: len(each.absolute_path))
     return error
 
 

@@ -41,7 +41,7 @@ def test_what_the_independent_check_accepts_has_no_fault_here(first17: str, last
     number = first17 + last
     try:
         ric.validate(number)
-    except ValidationError:
+    except (ValidationError, KeyError):  # KeyError: it knows of no county there, and does not expect that
         return
     if ric.get_birth_date(number) <= TODAY and ric.get_birth_date(number).year >= 1850:
         assert citizen_number(number).faults(TODAY) == ()

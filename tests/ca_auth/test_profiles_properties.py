@@ -119,6 +119,7 @@ GOOD = certificate(
 ).public_bytes(serialization.Encoding.DER)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_any_damaged_certificate_is_an_identity_or_a_named_refusal(changes: list[tuple[int, int]]) -> None:

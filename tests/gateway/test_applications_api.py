@@ -29,6 +29,8 @@ FREE: Final = "306001/1"
 CONDITIONAL: Final = "306001/2"
 TWO_PERSONS: Final = "306001/3"
 UNSHARED: Final = "306001/4"
+OFF_PLATFORM: Final = "306001/5"
+"""Nowhere to be called yet."""
 WANTED: Final[Mapping[str, Any]] = {
     "resource": CONDITIONAL,
     "purposes": ["public-rental-housing"],
@@ -60,7 +62,9 @@ async def resources(desk: Desk) -> None:
             (CONDITIONAL, conditional),
             (TWO_PERSONS, {**conditional, "two_persons": True}),
             (UNSHARED, {"sharing_class": "not-shared", "legal_basis": "税收征收管理法第八条"}),
+            (OFF_PLATFORM, {**conditional, "accesses": ()}),
         ):
+            facts = {"accesses": (Access(service=SECRET),), **facts}
             described = Resource(
                 code=code,
                 classification=Classification(
@@ -75,7 +79,6 @@ async def resources(desk: Desk) -> None:
                 items=items,
                 mode="query-interface",
                 update_cycle="daily",
-                accesses=(Access(service=SECRET),),
                 **facts,  # type: ignore[arg-type]
             )
             await save_resource(change, ROOT, described)
@@ -104,17 +107,22 @@ async def shown(desk: Desk, party: str, identifier: str) -> dict[str, Any]:
 
 
 async def test_a_department_applies_is_asked_and_is_granted_a_part(desk: Desk) -> None:
-    draft = made(await desk.post("caller", "/v1/applications", wanted(purposes=[])), 201, "application")
+    nowhere = {"resource": OFF_PLATFORM}
+    draft = made(await desk.post("caller", "/v1/applications", wanted(**nowhere, purposes=[])), 201, "application")
     identifier = draft["id"]
     assert (draft["state"], draft["applicant"], draft["provider"]) == ("draft", CALLER, PROVIDER)
     assert draft["possible"] == ["edit", "submit", "withdraw"]
     told(await step(desk, "caller", identifier, "submit"), 422, "purposes", "/purposes")
-    body = wanted()
+    body = wanted(**nowhere)
     edited = made(await desk.call("caller", "PUT", f"/v1/applications/{identifier}", body), 200, "application")
     assert edited["wanted"]["purposes"] == body["purposes"]
     handed_in = made(await step(desk, "caller", identifier, "submit"), 200, "application")
     answer = handed_in["deadlines"][-1]
-    assert (answer["duty"], answer["working_days"], answer["working_days_left"]) == ("answer", 10, 10)
+    assert (answer["duty"], answer["working_days"], answer["working_days_left"]) == (
+        "answer-unpublished",
+        10,
+        10,
+    )
     assert (answer["state"], answer["responsible"], answer["jurisdiction"]) == ("running", PROVIDER, "CN")
     assert "809" in answer["basis"]["en"]
     made(await step(desk, "owner", identifier, "review"), 200, "application")
@@ -137,7 +145,7 @@ async def test_a_department_applies_is_asked_and_is_granted_a_part(desk: Desk) -
     (grant,) = decision["grants"]
     stored = await desk.trial.registry.find_grant(grant)
     assert stored is not None
-    assert (stored.client, stored.resource, stored.application) == (CALLER, CONDITIONAL, identifier)
+    assert (stored.client, stored.resource, stored.application) == (CALLER, OFF_PLATFORM, identifier)
     assert (stored.items, stored.quota_per_day) == (("owner.phone",), 500)
     delivered = made(await step(desk, "owner", identifier, "deliver", {}), 200, "application")
     assert delivered["delivered_at"] is not None
@@ -155,6 +163,35 @@ async def test_a_department_applies_is_asked_and_is_granted_a_part(desk: Desk) -
     ]
     assert file["events"][3]["by"] == f"{PROVIDER} ({CLERK})"
     assert {**delivered, "possible": file["possible"]}.items() <= file.items()
+
+
+async def test_what_can_be_called_is_delivered_with_its_approval(desk: Desk) -> None:
+    application = await submitted(desk)
+    decided = made(await step(desk, "owner", application["id"], "decide", {"decision": "approve"}), 200, "application")
+    assert decided["delivered_at"] == decided["decision"]["decided_at"]
+    assert (decided["deadlines"][-1]["duty"], decided["deadlines"][-1]["state"]) == ("delivery", "done")
+    assert decided["possible"] == []
+    told(await step(desk, "owner", application["id"], "deliver", {}), 409, "application-state")
+    event = (await shown(desk, "owner", application["id"]))["events"][-1]
+    assert (event["action"], event["why"]) == ("application.deliver", "can be called at once")
+
+
+async def test_steps_about_which_nothing_is_said_refuse_what_is_said_all_the_same(desk: Desk) -> None:
+    draft = made(await desk.post("caller", "/v1/applications", wanted()), 201, "application")
+    version = await desk.version()
+    for party, name in (("caller", "submit"), ("owner", "review")):
+        for body, rule, pointer in (({"text": "x"}, "body", "/text"), ([], "body", ""), (["x"], "body", "")):
+            problem = told(await step(desk, party, draft["id"], name, body), 422, rule, pointer)
+            chinese = told(await step(desk, party, draft["id"], name, body, lang="zh"), 422, rule, pointer)
+            assert problem["detail"] != chinese["detail"]
+        told(await step(desk, party, draft["id"], name, b"{"), 400, "json")
+        told(await step(desk, party, draft["id"], name, b'{"a":1,"a":2}'), 422, "json-names", "/a")
+        told(await step(desk, party, draft["id"], name, b" " * ((1 << 20) + 1)), 413, "body-limit")
+        told(await step(desk, party, draft["id"], name, b"x=1", content_type="text/plain"), 415, "content-type")
+    assert await desk.version() == version
+    empty = {"content_type": "application/x-www-form-urlencoded"}
+    made(await step(desk, "caller", draft["id"], "submit", b"", **empty), 200, "application")
+    made(await step(desk, "owner", draft["id"], "review", {}), 200, "application")
 
 
 async def test_a_change_is_made_with_the_certificate_on_record_and_in_the_evidence_log(desk: Desk) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deploy.trial_mesh import CALLER, FOR_EVER, PROVIDER
-from registry.descriptions.reading import MAX_BYTES
+from registry.descriptions.syntax import MAX_BYTES
 from tests.gateway.management_desk import CLERK, SECRET, WHO, Desk, told
 from tests.registry.description_kit import OK, Tree, answering, changed, of, tree
 

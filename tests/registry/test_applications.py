@@ -39,9 +39,9 @@ from tests.registry.example import HOUSING, TAX
 
 async def test_an_application_goes_from_draft_to_delivery_and_all_of_it_is_on_record(world: World) -> None:
     desk = world.applications
-    draft = await desk.draft(APPLICANT, ask(purposes=()))
+    draft = await desk.draft(APPLICANT, ask(OFF_PLATFORM, purposes=()))
     assert (draft.state, draft.sharing_class, draft.provider) == ("draft", "conditional", TAX)
-    edited = await desk.edit(APPLICANT, draft.id, ask())
+    edited = await desk.edit(APPLICANT, draft.id, ask(OFF_PLATFORM))
     submitted = await desk.submit(APPLICANT, edited.id)
     assert (submitted.state, submitted.submitted_at) == ("submitted", world.clock.now)
     await desk.review(OWNER, draft.id)
@@ -71,7 +71,7 @@ async def test_an_application_goes_from_draft_to_delivery_and_all_of_it_is_on_re
     assert (question.text, question.reply) == ("请说明核查的具体环节\n并附依据", "受理环节")
     assert [(each.duty, each.end) for each in delivered.owed] == [
         ("draft", "done"),
-        ("answer", "done"),
+        ("answer-unpublished", "done"),
         ("supplement", "done"),
         ("delivery", "done"),
     ]
@@ -99,7 +99,8 @@ async def test_approval_makes_a_grant_with_the_masks_of_the_catalogue_in_the_sam
     assert grant.valid_to == application.ask.valid_to
     assert (grant.quota_per_second, grant.quota_per_day, grant.signed_requests) == (5, 2000, True)
     assert (grant.case_pattern, grant.decided_by) == ("桂房〔####〕*号", OWNER.by)
-    assert [each.action for each in await world.changes_after(before)] == ["grant.add", "application.approve"]
+    changes = await world.changes_after(before)
+    assert [each.action for each in changes] == ["grant.add", "application.approve", "application.deliver"]
 
 
 async def test_a_part_is_a_part_whatever_is_said_and_reaches_the_grant(world: World) -> None:
@@ -261,10 +262,17 @@ async def test_a_resource_withdrawn_since_can_only_be_refused(world: World) -> N
 
 
 async def test_delivery_is_said_once(world: World) -> None:
-    application = await world.applications.decide(OWNER, (await world.submitted()).id, APPROVE)
-    await world.applications.deliver(ROOT, application.id)
-    with pytest.raises(ConflictError):
-        await world.applications.deliver(OWNER, application.id)
+    desk = world.applications
+    owed = await desk.decide(OWNER, (await world.submitted(OFF_PLATFORM)).id, APPROVE)
+    await desk.deliver(ROOT, owed.id)
+    at_once = await desk.decide(OWNER, (await world.submitted()).id, APPROVE)
+    for application in (owed, at_once):
+        with pytest.raises(ConflictError) as caught:
+            await desk.deliver(OWNER, application.id)
+        assert "delivered" in caught.value.detail_in("en")
+        with pytest.raises(ConflictError) as caught:
+            await desk.review(OWNER, application.id)
+        assert caught.value.detail_in("en").endswith("Nothing more can be done with it.")
 
 
 async def test_two_persons_decide_where_the_resource_the_configuration_or_the_first_of_them_demands_it(

@@ -63,9 +63,9 @@ async def test_an_answer_is_owed_within_working_days_as_the_state_council_moved_
     assert "809" in answer.basis["zh"]
 
 
-async def test_after_an_approval_delivery_is_owed(world: World) -> None:
+async def test_after_an_approval_of_what_cannot_be_called_yet_delivery_is_owed(world: World) -> None:
     world.at("2025-01-20T09:00")
-    application = await world.submitted()
+    application = await world.submitted(OFF_PLATFORM)
     world.at("2025-01-24T09:00")
     approved = await world.applications.decide(OWNER, application.id, APPROVE)
     assert approved.decision is not None
@@ -201,7 +201,7 @@ async def test_a_late_answer_stays_late_while_the_applicant_is_asked(world: Worl
 
 async def test_a_late_delivery_is_a_miss_of_its_own(world: World) -> None:
     world.at("2025-01-24T09:00")
-    application = await world.submitted()
+    application = await world.submitted(OFF_PLATFORM)
     await world.applications.decide(OWNER, application.id, APPROVE)
     world.at("2025-02-28T09:00")
     await world.applications.keep_time()
@@ -210,6 +210,16 @@ async def test_a_late_delivery_is_a_miss_of_its_own(world: World) -> None:
     world.at("2025-03-03T09:00")
     await world.applications.deliver(OWNER, application.id)
     assert (await the_miss(world, application.id)).late_days == 2
+
+
+async def test_an_owner_who_did_everything_is_in_no_ledger_twenty_days_later(world: World) -> None:
+    world.at("2025-01-24T09:00")
+    application = await world.submitted()
+    approved = await world.applications.decide(OWNER, application.id, APPROVE)
+    assert [each for each in approved.owed if each.open] == []
+    world.at("2025-04-24T09:00")
+    await world.applications.keep_time()
+    assert await world.applications.misses() == ((), None)
 
 
 async def test_a_withdrawn_application_is_late_no_longer(world: World) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from gateway.cli import applications
 from registry import Applications, Registry
 from registry.applications.desk import Rulebook
-from tests.registry.application_world import ARREARS, NOTICES, World, resource
+from tests.registry.application_world import ARREARS, NOTICES, OFF_PLATFORM, World, resource
 from tests.registry.example import EXAMPLE_SEED, HOUSING, TAX, Clock
 
 Command = Callable[..., Result]
@@ -31,7 +31,7 @@ GROUNDS = ("--reason-code", "scope-too-wide", "--text", "超出所需", "--basis
 
 @pytest.fixture
 def datong(database_url: str, rulebook: Rulebook, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs `datong application` on a registry with two resources; `exit_code` is the expected one."""
+    """Runs `datong application` on a registry with three resources; `exit_code` is the expected one."""
     monkeypatch.setenv("DATONG_REGISTRY_DATABASE", database_url)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
@@ -40,6 +40,7 @@ def datong(database_url: str, rulebook: Rulebook, monkeypatch: pytest.MonkeyPatc
         await registry.seed(EXAMPLE_SEED)
         world = World(registry=registry, clock=Clock(), applications=Applications(registry, rulebook))
         await world.publish(ARREARS)
+        await world.publish(OFF_PLATFORM, accesses=())
         free = tuple(item for item in resource(NOTICES).items if item.path in ("uscc", "name"))
         await world.publish(NOTICES, sharing_class="unconditional", conditions="", legal_basis="", items=free)
         await registry.close()
@@ -64,7 +65,7 @@ def submitted(datong: Command) -> str:
 
 
 def test_an_application_is_made_asked_about_and_decided_by_commands(datong: Command) -> None:
-    draft = parsed(datong("submit", ARREARS, *WANTED, *APPLICANT, "--draft", "--json"))
+    draft = parsed(datong("submit", OFF_PLATFORM, *WANTED, *APPLICANT, "--draft", "--json"))
     assert (draft["state"], draft["possible"]) == ("draft", ["edit", "submit", "withdraw"])
     identifier = draft["id"]
     shown = datong("submit", identifier, *APPLICANT)
@@ -93,7 +94,10 @@ def test_an_application_is_made_asked_about_and_decided_by_commands(datong: Comm
     assert part["decision"]["terms"]["items"] == ["owner.phone"]
     assert part["decision"]["terms"]["masks"] == {}
     assert part["decision"]["decided_by"] == f"{TAX} (王五)"
-    datong("deliver", identifier, *OWNER)
+    assert "deliver" in part["possible"]
+    delivered = datong("deliver", identifier, *OWNER)
+    assert "delivered" in delivered.stdout
+    assert "possible now" not in delivered.stdout
     history = datong("show", identifier)
     for action in ("application.submit", "grant.add", "application.deliver"):
         assert action in history.stdout
@@ -153,6 +157,9 @@ def test_what_is_wrong_is_said_with_what_is_possible(datong: Command) -> None:
     datong("withdraw", identifier, "--text", "不再需要", *APPLICANT)
     assert datong("show", "a9999", exit_code=1).stderr.startswith("error: There is no application a9999")
     datong("submit", ARREARS, *WANTED, exit_code=1)
+    refused = datong("submit", ARREARS, *WANTED[:4], *APPLICANT, "--lang", "zh", exit_code=1)
+    assert "缺少 /legal_basis：" in refused.stderr
+    assert "另缺 /scenario、/contact、/official、/valid_to。" in refused.stderr
     datong("submit", ARREARS, "--until", "soon", *APPLICANT, exit_code=2)
     datong("decide", identifier, "--approve", "--mask", "uscc", *OWNER, exit_code=2)
     datong("list", "--state", "sunk", exit_code=2)

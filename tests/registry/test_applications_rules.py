@@ -104,6 +104,43 @@ def test_a_submission_is_complete(other: dict[str, Any], rule: str, pointer: str
     assert faults(caught) == (rule, pointer)
 
 
+@pytest.mark.parametrize(
+    ("missing", "told", "told_zh"),
+    [
+        ("purposes", "name at least one purpose, such as public-rental-housing", "请至少填写一个用途代码"),
+        ("purpose_text", "say what the data is for", "请说明数据用于什么"),
+        ("legal_basis", "name the article of law that the use rests on", "请写明使用数据所依据的法律法规条款"),
+        ("scenario", "say in which step of which matter the data is used", "请说明在何事项的何环节使用数据"),
+        ("contact", "say whom the owner can ask", "请填写提供方可以联系的人员及方式"),
+        ("official", "name the official who answers for the use", "请填写对数据使用负责的人员"),
+        ("valid_to", "say until when the data is needed", "请填写使用期限的截止日期"),
+    ],
+)
+def test_what_is_missing_is_told_with_what_is_wanted(missing: str, told: str, told_zh: str) -> None:
+    with pytest.raises(UnprocessableError) as caught:
+        rules.check_submission(replace(ASK, **{missing: getattr(Ask(resource="x"), missing)}), OFFER, NOW)
+    assert caught.value.detail_in("en") == f"/{missing} is missing: {told}."
+    assert caught.value.detail_in("zh").startswith(f"缺少 /{missing}：{told_zh}")
+
+
+def test_of_several_missing_fields_the_first_is_told_and_the_others_are_named() -> None:
+    with pytest.raises(UnprocessableError) as caught:
+        rules.check_submission(replace(ASK, scenario="", contact=""), OFFER, NOW)
+    assert faults(caught) == ("scenario", "/scenario")
+    assert caught.value.detail_in("en").endswith("the data is used; /contact is missing, too.")
+    assert caught.value.detail_in("zh").endswith("使用数据；另缺 /contact。")
+    with pytest.raises(UnprocessableError) as caught:
+        rules.check_submission(Ask(resource=OFFER.code), OFFER, NOW)
+    assert faults(caught) == ("purposes", "/purposes")
+    assert caught.value.detail_in("en").endswith(
+        "; /purpose_text, /legal_basis, /scenario, /contact, /official and /valid_to are missing, too."
+    )
+    # Spaces are no contact, in a draft neither.
+    with pytest.raises(UnprocessableError) as caught:
+        rules.check_draft(replace(ASK, contact="  "), OFFER)
+    assert caught.value.detail_in("en") == "/contact is missing: say whom the owner can ask."
+
+
 def test_the_class_is_the_strictest_of_the_resource_and_of_what_is_wanted() -> None:
     assert rules.check_submission(ASK, OFFER, NOW) == "conditional"
     with_basis = replace(ASK, items=(), overriding_basis="监察法第十八条")
@@ -304,7 +341,7 @@ def test_a_decision_made_anew_takes_nothing_back() -> None:
         {"quota_per_second": 5},
     ):
         with pytest.raises(UnprocessableError) as caught:
-            verdicts.check_not_less(replace(same, **less), before)  # type: ignore[arg-type]
+            verdicts.check_not_less(replace(same, **less), before)
         assert caught.value.rule == "reopened"
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from exchange import UnprocessableError
 from registry.descriptions.operations import describe
-from registry.descriptions.reading import MAX_BYTES, MAX_DEPTH, digest_of, read_document
+from registry.descriptions.reading import digest_of, read_document
+from registry.descriptions.syntax import MAX_BYTES, MAX_DEPTH
 from tests.registry.description_kit import OK, VERSIONS, Tree, answering, getting, of, read, ref, refused, tree
 
 YAML = """\

@@ -36,7 +36,7 @@ from registry import (
 from registry.descriptions.difference import difference
 from registry.descriptions.examination import AT_ONCE, examined
 from registry.descriptions.impact import impact_of
-from registry.descriptions.reading import MAX_BYTES
+from registry.descriptions.syntax import MAX_BYTES
 from registry.descriptions.tables import service_documents
 from tests.registry.conftest import AUDIT, ENTERPRISES, HOUSING, NOON, TAX, Clock
 from tests.registry.description_kit import OK, Tree, answering, changed, of, read, ref, tree
