@@ -29,12 +29,13 @@ from exchange import (
     load_identity,
     sealing_key,
 )
-from gateway import audit, own_certificates
+from gateway import own_certificates
+from gateway.api import audit
+from gateway.api.health import answer_alive
+from gateway.api.management import management_api
 from gateway.change_recorder import ChangeRecorder
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
-from gateway.health import answer_alive
 from gateway.issuing import certificates_router, opened_ca
-from gateway.management import management_api
 from gateway.metaservices import Metaservices
 from registry import Applications, DeadlineKeeper, Descriptions, QuotaStore, Registry, RegistryMirror
 

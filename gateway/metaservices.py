@@ -28,9 +28,9 @@ from exchange import (
     owner_of,
     service_id,
 )
-from gateway.callers import ClientSuspendedError
-from gateway.changing import consulting
-from gateway.errors import MethodNotAllowedError
+from gateway.api.callers import ClientSuspendedError
+from gateway.api.changing import consulting
+from gateway.api.errors import MethodNotAllowedError
 from registry import Descriptions, Service, Snapshot, endpoints_granted, endpoints_offered
 
 _JSON = b"application/json"

@@ -18,7 +18,6 @@ from registry.applications.owed import Owed
 from registry.applications.reading import ApplicationFilter, CaseFile, DepartmentRecord
 from registry.applications.states import ACTION_NAMES, STATE_NAMES, STATES, possible_actions
 from registry.applications.states import State as ApplicationState
-from registry.as_of import GrantInForce
 from registry.catalogue.catalogue import Catalogue
 from registry.catalogue.codes import CodeScheme, code_schemes
 from registry.catalogue.dcat import Publisher, dcat_catalogue, dcat_resource
@@ -54,7 +53,6 @@ from registry.catalogue.workbook_parts import MAX_FILE as MAX_WORKBOOK
 from registry.catalogue.workbook_reading import candidates_in_workbook
 from registry.catalogue.workbook_writing import empty_workbook, workbook_of
 from registry.catalogue.writer import publish_resource, save_resource, withdraw_resource
-from registry.change_book import ChangeBook, ChangeFilter
 from registry.changes import Changes
 from registry.clock.deadlines import Clock, Countdown, Deadline, Pause, china_day, countdown, deadline_after
 from registry.clock.jurisdictions import (
@@ -72,8 +70,6 @@ from registry.clock.jurisdictions import (
 )
 from registry.clock.notices import read_calendar
 from registry.clock.working_days import Calendar, MovedDays
-from registry.contents_check import altered_record
-from registry.decisions import Conditions, Explanation, Question, explain
 from registry.descriptions.difference import Alteration, Difference
 from registry.descriptions.document import MEDIA_TYPES as DOCUMENT_MEDIA_TYPES
 from registry.descriptions.examination import Examiner
@@ -88,8 +84,9 @@ from registry.descriptions.store import (
 )
 from registry.descriptions.syntax import MAX_BYTES as MAX_DOCUMENT_BYTES
 from registry.endpoints import endpoints_granted, endpoints_offered
-from registry.grant_search import GrantFilter, GrantState, find_grant, search_as_of, search_grants, state_of
-from registry.grants import (
+from registry.grants.decisions import Conditions, Explanation, Question, explain
+from registry.grants.grant_search import GrantFilter, GrantState, find_grant, search_as_of, search_grants, state_of
+from registry.grants.grants import (
     add_group,
     close_group,
     give_grant,
@@ -98,7 +95,11 @@ from registry.grants import (
     revoke_role,
     revoke_standing_role,
 )
-from registry.groups import covering_part
+from registry.grants.groups import covering_part
+from registry.grants.sight import sees_certificate, sees_service
+from registry.history.as_of import GrantInForce
+from registry.history.change_book import ChangeBook, ChangeFilter
+from registry.history.contents_check import altered_record
 from registry.mirror import RegistryMirror
 from registry.patterns import PathPattern, compile_pattern
 from registry.quotas.counting import QuotaState
@@ -139,7 +140,6 @@ from registry.registrations import (
 )
 from registry.registry import Registry
 from registry.seed import Seed, SeedReport, read_seed
-from registry.sight import sees_certificate, sees_service
 from registry.snapshot import Decision, Snapshot
 from registry.validity import begins, ends
 

@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange import ConflictError, NotFoundError, NotRegisteredError, ServiceId, SubsystemId
-from registry import giving, rows, rules, tables
+from registry import rows, rules, tables
 from registry.certificates import read_certificate
+from registry.grants import giving
 from registry.records import (
     CertificateUse,
     Change,

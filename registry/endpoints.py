@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from registry.coverings import Covering
-from registry.overlaps import common_path
+from registry.grants.coverings import Covering
+from registry.grants.overlaps import common_path
 from registry.patterns import ANY, LITERAL, NAME, STAR, compile_pattern, path_of, tokens_of
 from registry.records import Operation, Service
 

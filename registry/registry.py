@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from exchange import ServiceId, SubsystemId, create_engine, database_url, reading, sqlite_path, upgrade, writing
-from registry import as_of, history, rows, tables
-from registry.as_of import GrantInForce
+from registry import rows, tables
 from registry.changes import Changes
 from registry.file_watch import FileWatch
+from registry.history import as_of, history
+from registry.history.as_of import GrantInForce
 from registry.records import CertificateUse, Change, Grant, Group, Member, Rows, Service, Subsystem
 from registry.seed import Seed, SeedReport, read_seed
 from registry.snapshot import Snapshot
@@ -230,7 +231,7 @@ class Registry:
         return Snapshot.empty().with_changes(await self.rows_since(0))
 
     async def snapshot_at(self, moment: datetime, known_at: datetime | None = None) -> Snapshot:
-        """The whole registry as of a moment that is past; see `registry.history`.
+        """The whole registry as of a moment that is past; see `registry.history.history`.
 
         Args:
             known_at: When it was known so; the moment itself when not said.
@@ -248,7 +249,7 @@ class Registry:
         after: int = 0,
         limit: int | None = None,
     ) -> tuple[GrantInForce, ...]:
-        """Every grant in force at some time of a day in China, and by whose decision; see `registry.as_of`.
+        """Every grant in force at some time of a day in China, and by whose decision; see `registry.history.as_of`.
 
         Args:
             after: Only those recorded after this version of the registry, and at most `limit` of them.

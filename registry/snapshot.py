@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from exchange import MemberId, ServiceId, SubsystemId, member_of, owner_of
-from registry import refusals
-from registry.coverings import Covering
-from registry.holdings import Holdings
-from registry.nearest import Call, refusal_of
+from registry.grants import refusals
+from registry.grants.coverings import Covering
+from registry.grants.holdings import Holdings
+from registry.grants.nearest import Call, refusal_of
+from registry.grants.roles import Roles
 from registry.operations import OperationIndex
 from registry.patterns import compile_pattern, path_of
 from registry.records import (
@@ -36,7 +37,6 @@ from registry.records import (
     Service,
     Subsystem,
 )
-from registry.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)

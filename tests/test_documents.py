@@ -10,7 +10,7 @@ import pytest
 from ca_auth import CHAIN_RULES
 from deploy.cli import COMMANDS
 from exchange import MeshError, Settings
-from gateway.errors import MethodNotAllowedError
+from gateway.api.errors import MethodNotAllowedError
 
 ROOT = Path(__file__).parents[1]
 

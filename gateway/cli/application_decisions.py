@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.application_views import StandingView
+from gateway.api.application_views import StandingView
 from gateway.cli import console_io as io
 from gateway.cli.acting import AsOption
 from gateway.cli.application_due import JurisdictionsOption, NoticesOption

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from gateway.api.deadline_views import DepartmentView
 from gateway.cli import console_io as io
 from gateway.cli.acting import AsOption
 from gateway.cli.application_due import JurisdictionsOption, NoticesOption
 from gateway.cli.application_prints import ApplicationArgument, print_case, print_list, print_misses, run
-from gateway.deadline_views import DepartmentView
 from registry import STATES, ApplicationFilter, ends
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from gateway.application_views import ApplicationView, CaseView
+from gateway.api.application_views import ApplicationView, CaseView
+from gateway.api.deadline_views import DisputeView, MissView
 from gateway.cli import console_io as io
 from gateway.cli.acting import actor_of
-from gateway.deadline_views import DisputeView, MissView
 from registry import (
     REASON_CODES,
     REASON_NAMES,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from exchange import InvalidRequestError
-from gateway.application_bodies import Supplement, WantedOf
-from gateway.bodies import parse_model
+from gateway.api.application_bodies import Supplement, WantedOf
+from gateway.api.bodies import parse_model
 from gateway.cli import console_io as io
 from gateway.cli.acting import AsOption
 from gateway.cli.application_due import JurisdictionsOption, NoticesOption
@@ -190,7 +190,7 @@ def _with_members(file: Path, **members: str) -> bytes:
     """A file's JSON object, with members that the command line names."""
     import json
 
-    from gateway.strict_json import parse_json
+    from gateway.api.strict_json import parse_json
 
     content = parse_json(file.read_bytes())
     if not isinstance(content, dict):

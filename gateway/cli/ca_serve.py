@@ -29,10 +29,10 @@ from ca_auth import (
     server_context,
 )
 from exchange import configure_events
+from gateway.api.errors import install_error_handlers
 from gateway.cli import console_io as io
 from gateway.cli.ca_io import FolderArgument, Voice, write_public
 from gateway.enrolment import enrolment_router
-from gateway.errors import install_error_handlers
 
 events = structlog.get_logger("datong.ca")
 

@@ -155,7 +155,7 @@ def add(
 
     Example: datong catalogue add 纳税人.json --why 目录更新〔2026〕3号
     """
-    from gateway.bodies import parse_model
+    from gateway.api.bodies import parse_model
     from registry import ResourceDocument
 
     terminal = io.Terminal.of(data, database, as_json, lang)
@@ -335,7 +335,7 @@ async def _written(
 
 def _candidates(file: Path) -> tuple[Candidate, ...]:
     """What a file holds, by what it is and not by what it is called."""
-    from gateway.strict_json import parse_json
+    from gateway.api.strict_json import parse_json
     from registry import candidates_in_workbook, candidates_of
 
     content = file.read_bytes()

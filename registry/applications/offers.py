@@ -20,7 +20,7 @@ from registry.applications.application import Item, Offer, StandingApproval
 from registry.applications.tables import standing_approvals
 from registry.catalogue.store import entry_of_row
 from registry.catalogue.tables import resources
-from registry.overlaps import common_path
+from registry.grants.overlaps import common_path
 from registry.patterns import compile_pattern
 from registry.records import Access
 from registry.tables import operations, services, subsystems

@@ -20,9 +20,9 @@ from typing import Final
 
 from exchange import UnprocessableError, item_keys
 from registry.applications.application import Ask, Item, Offer
-from registry.cases import compile_case_pattern
 from registry.catalogue.resource import SHARING_CLASSES, SharingClass
 from registry.clock.jurisdictions import DutyClass
+from registry.grants.cases import compile_case_pattern
 
 LONGEST_TEXT: Final = 2000
 LONGEST_LINE: Final = 500

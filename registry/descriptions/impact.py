@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from exchange import ServiceId, SubsystemId
-from registry.coverings import Covering
 from registry.descriptions.difference import Alteration
-from registry.overlaps import common_path
+from registry.grants.coverings import Covering
+from registry.grants.overlaps import common_path
 from registry.patterns import compile_pattern
 from registry.snapshot import Snapshot
 

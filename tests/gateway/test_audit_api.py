@@ -16,7 +16,7 @@ import pytest
 from deploy.trial_mesh import AUDITOR, CALLER, ECHO, PROVIDER, STRANGER
 from exchange import open_checkpoint, verify_receipt
 from exchange.checkpoint import NoteVerifier
-from gateway.audit import MAX_PAGE, Exchange, ExchangePage
+from gateway.api.audit import MAX_PAGE, Exchange, ExchangePage
 from tests.gateway.conftest import SIBLING
 from tests.gateway.exchange_mesh import Mesh, Reply, head, xml_error
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 
 from exchange import InvalidRequestError, MeshError, PayloadTooLargeError, UnprocessableError
-from gateway.bodies import (
+from gateway.api.bodies import (
     Body,
     UnsupportedMediaTypeError,
     Why,
@@ -22,8 +22,8 @@ from gateway.bodies import (
     read_bytes,
     why_of,
 )
-from gateway.fields import Begins, Ends, Line, Subsystem, complaint
-from gateway.strict_json import parse_json, pointer
+from gateway.api.fields import Begins, Ends, Line, Subsystem, complaint
+from gateway.api.strict_json import parse_json, pointer
 
 
 class Item(Body):

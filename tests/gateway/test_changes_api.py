@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from deploy.trial_mesh import AUDITOR, CALLER, PROVIDER
 from exchange import MemberId, verify_receipt
-from gateway.changes import ChangePage, ChangeView
+from gateway.api.changes import ChangePage, ChangeView
 from registry import Change, Member, Operation, Service
 from tests.gateway.exchange_mesh import Mesh, service
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from deploy.trial_mesh import CALLER, PROVIDER, STRANGER
 from exchange import ServiceId
-from gateway.decisions import DecisionView
+from gateway.api.decisions import DecisionView
 from tests.gateway.management_desk import SECRET, WHO, Desk, made, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

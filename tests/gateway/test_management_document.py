@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
-from gateway import certificates, decisions, grant_reports, grants, groups, members, roles, services, subsystems
+from gateway.api import certificates, decisions, grant_reports, grants, groups, members, roles, services, subsystems
 from tests.running_mesh import ROOT, datong_up
 
 DOCUMENT = ROOT / "docs/management-api.md"

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from deploy.trial_mesh import CALLER, ECHO, OPERATOR, PROVIDER, STRANGER
 from exchange import ServiceId
-from gateway.grants import GrantDetails
+from gateway.api.grants import GrantDetails
 from registry import QuotaStore, begins, china_day
 from tests.gateway.management_desk import CLERK, WHO, Desk, made, told
 

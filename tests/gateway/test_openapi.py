@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from deploy.trial_mesh import CALLER, STRANGER
-from gateway.audit import MAX_PAGE
+from gateway.api.audit import MAX_PAGE
 from tests.gateway.exchange_mesh import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

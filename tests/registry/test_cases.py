@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.cases import compile_case_pattern
+from registry.grants.cases import compile_case_pattern
 
 
 def meets(pattern: str, case: str) -> bool:

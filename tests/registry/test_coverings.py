@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exchange import ServiceId, SubsystemId
 from registry import Access, Grant
-from registry.coverings import FEW, Covering, Coverings
+from registry.grants.coverings import FEW, Covering, Coverings
 from registry.patterns import path_of
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -25,8 +25,8 @@ from registry import (
     Snapshot,
     Subsystem,
     explain,
-    refusals,
 )
+from registry.grants import refusals
 from tests.registry.test_snapshot import CLIENT, NOON, NOW, OTHER, OWNER, SERVICE, check_texts, grant, snapshot
 
 RESOURCE = "306001/000012"

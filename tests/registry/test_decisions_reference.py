@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exchange import MemberId, MeshError, ServiceId, SubsystemId, member_of
 from registry import Access, Grant, Group, Member, Operation, ResourceEntry, Rows, Service, Snapshot, Subsystem
-from registry.groups import covering_part
+from registry.grants.groups import covering_part
 from registry.patterns import compile_pattern, path_of
 from registry.records import OperationEntry
 

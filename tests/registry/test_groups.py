@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exchange import MemberId, SubsystemId
 from registry import Group, Level, Member
-from registry.groups import Groups, covering_part
+from registry.grants.groups import Groups, covering_part
 
 CIVIL = SubsystemId("CN/GOV/11450102AAAAAAAA1X/civil")
 MEMBER = Member(id=MemberId("CN/GOV/11450102AAAAAAAA1X"), name="县民政局", level="county")

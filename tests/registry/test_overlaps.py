@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exchange import ServiceId, SubsystemId
 from registry import Grant, compile_pattern
-from registry.overlaps import common_path, overlap_of
+from registry.grants.overlaps import common_path, overlap_of
 from registry.patterns import path_of
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

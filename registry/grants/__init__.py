@@ -1,0 +1,1 @@
+"""Grants: who may ask for what, and how they decide a call."""
