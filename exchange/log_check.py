@@ -33,7 +33,7 @@ _TILES_AHEAD = 64
 _COLUMNS_DIFFER = "what is stored for searching differs from the record", "检索字段与记录内容不符"
 
 _Scalar = str | bool | Annotated[int, msgspec.Meta(gt=-(2**53), lt=2**53)]
-_decode = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar]]).decode
+_decode = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar | list[str]]]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -303,7 +303,7 @@ def _fault_of_change(entry: StoredEntry) -> tuple[str, str] | None:
     return None if beside == says else _COLUMNS_DIFFER
 
 
-def _columns_agree(entry: StoredEntry, record: dict[str, str | bool | int | dict[str, str | bool | int]]) -> bool:
+def _columns_agree(entry: StoredEntry, record: dict[str, _Scalar | dict[str, _Scalar | list[str]]]) -> bool:
     query, ended_at = record.get("query"), record.get("ended_at")
     if not isinstance(query, dict) or not isinstance(ended_at, str):
         return False
