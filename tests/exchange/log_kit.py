@@ -127,6 +127,8 @@ def attempt(
         error="",
         headers_digest=hashlib.sha256(b"headers").hexdigest(),
         id=exchange_id,
+        masked=("phone",) if number % 3 == 0 else UNSET,
+        withheld=("address", "称谓") if number % 3 == 0 else UNSET,
         query_digest=hashlib.sha256(statement_bytes(asked)).hexdigest(),
         status=200,
     )
