@@ -98,6 +98,7 @@ from exchange.identity import (
 from exchange.ledger import Answered, Ledger, LedgerError, LedgerLine, read_ledger
 from exchange.log import ExchangeLog
 from exchange.log_check import DamagedLogError, LogSummary, check_log
+from exchange.log_event import LogEvent, is_event, read_event
 from exchange.log_reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, StoredEntry
 from exchange.masks import MASKS, Mask
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
@@ -196,6 +197,7 @@ __all__ = [
     "LedgerError",
     "LedgerLine",
     "Location",
+    "LogEvent",
     "LogReader",
     "LogSummary",
     "LogUnavailableError",
@@ -295,6 +297,7 @@ __all__ = [
     "inbox_prefix",
     "instance_nats_subjects",
     "is_change",
+    "is_event",
     "is_spelled_like_ours",
     "item_keys",
     "item_path",
@@ -313,6 +316,7 @@ __all__ = [
     "parse_rfc3339",
     "read_answer_statement",
     "read_change",
+    "read_event",
     "read_ledger",
     "read_parameters",
     "read_query_statement",

@@ -26,10 +26,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from exchange.database import create_engine, database_url, sqlite_path, upgrade
 from exchange.envelope import EnvelopeError, read_query_statement
 from exchange.errors import LogUnavailableError
-from exchange.log_frames import Start
+from exchange.log_event import LogEvent
+from exchange.log_frames import AnnexKind, Start
 from exchange.log_link import Pending, WriterLink
 from exchange.log_reader import LogReader, StoredIntent
-from exchange.moments import Rfc3339
+from exchange.moments import Rfc3339, parse_rfc3339
 from exchange.record import Record, record_bytes
 from exchange.store_sqlite import create_file
 from exchange.turns import MOST
@@ -160,6 +161,20 @@ class ExchangeLog:
             self._schedule()
         return future
 
+    def append_event(self, event: LogEvent) -> asyncio.Future[int]:
+        """Append the record of an act on the log; as `append`. Raises ValueError if it is too long."""
+        return self.append(
+            event.leaf,
+            exchange_id=event.id,
+            salt=b"",
+            at_ms=parse_rfc3339(event.at),
+            client=event.by,
+            service="",
+            outcome=event.kind,
+            rule=event.act,
+            settles_intent=False,
+        )
+
     def intend(
         self, exchange_id: str, *, deadline_ms: int, record: bytes, salt: bytes = b"", evidence: bytes = b""
     ) -> asyncio.Future[None]:
@@ -185,6 +200,16 @@ class ExchangeLog:
             self._certificates.add(fingerprint)
             self._next.certificates.append((fingerprint, der))
             self._schedule()
+
+    def attach(self, kind: AnnexKind, *row: str | int | bytes | None) -> asyncio.Future[None]:
+        """Keep what others say of a checkpoint or a certificate; done when it is durable, or was there before.
+
+        Args:
+            kind: What it is.
+            row: The values of its columns (`exchange.store.ANNEXES`).
+        """
+        self._next.annexes.append((kind, list(row)))
+        return self._done()
 
     async def checkpoint(self) -> str:
         """A signed note that covers everything acknowledged so far; raises LogUnavailableError."""

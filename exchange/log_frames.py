@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +22,10 @@ Certificate = tuple[str, bytes]
 """fingerprint, DER."""
 Evidence = tuple[str, bytes]
 """exchange id, the caller's own signature of the request (`exchange.recorded_signatures`)."""
+
+AnnexKind = Literal["cosignature", "stamp", "revocation"]
+Annex = tuple[AnnexKind, list[Any]]
+"""What others say, and a row of its table (`exchange.store.ANNEXES`)."""
 
 
 class Start(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -65,6 +69,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
     """Write something, whatever it is: the gateway wants to know whether the database works again."""
     evidence: list[Evidence] = []
     """Of exchanges among the entries or intents."""
+    annexes: list[Annex] = []
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True):

@@ -21,7 +21,19 @@ from typing import Any
 import structlog
 
 from exchange.errors import LogUnavailableError
-from exchange.log_frames import Certificate, Entry, Evidence, Frame, Intent, Messages, Reply, Start, Started, message
+from exchange.log_frames import (
+    Annex,
+    Certificate,
+    Entry,
+    Evidence,
+    Frame,
+    Intent,
+    Messages,
+    Reply,
+    Start,
+    Started,
+    message,
+)
 from exchange.store import CorruptLogError
 
 _TICK = 0.25
@@ -56,6 +68,7 @@ class Pending:
     checkpoint_futures: list[asyncio.Future[str]] = field(default_factory=list)
     probe: bool = False
     evidence: list[Evidence] = field(default_factory=list)
+    annexes: list[Annex] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there is anything to ask for."""
@@ -72,6 +85,7 @@ class Pending:
             bool(self.checkpoint_futures),
             self.probe,
             self.evidence,
+            self.annexes,
         )
 
     def succeed(self, reply: Reply) -> None:

@@ -22,15 +22,28 @@ from exchange.certificate_path import is_ca
 from exchange.change_record import CHANGE
 from exchange.database import reading
 from exchange.errors import InvalidRequestError
-from exchange.log_tables import certificates, checkpoints, entries, evidence, intents, state, tiles
+from exchange.log_event import KINDS
+from exchange.log_tables import (
+    certificates,
+    checkpoints,
+    cosignatures,
+    entries,
+    evidence,
+    intents,
+    revocations,
+    stamps,
+    state,
+    tiles,
+)
 from exchange.store import SignedSize, first_hash
 from exchange.tiles import WIDTH, Tile, Wanted, consistency_proof, inclusion_proof
 
 CLOCKS_APART_MS = 300_000
-Kind = Literal["exchange", "change", "any"]
+Kind = Literal["exchange", "change", "access", "retention", "any"]
 _CHUNK = 1000
 # Spelled out, not a parameter: only then is the index used that holds these entries alone.
 _IS_CHANGE = entries.c.outcome == sa.literal_column(f"'{CHANGE}'")
+_IS_EXCHANGE = entries.c.outcome.not_in([CHANGE, *sorted(KINDS)])
 
 # SQLite lets anyone store a text where bytes belong: read as bytes, it is what a check can name, and no crash.
 _ENTRY = [
@@ -102,7 +115,8 @@ class EntryFilter:
     """What entries to look for; empty and None mean any."""
 
     kind: Kind = "exchange"
-    """Records of changes are shown to those who ask for them. Beside one stand its action as rule, its target as service."""
+    """Other records than of exchanges are shown to those who ask for them. Beside that of a change stand its action as rule and
+    its target as service; beside that of an act on the log, the act as rule and who did it as client."""
     client: str = ""
     owner: str = ""
     """The subsystem that offers the service."""
@@ -112,6 +126,19 @@ class EntryFilter:
     since_ms: int | None = None
     until_ms: int | None = None
     """Exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRevocation:
+    """A CRL or an OCSP response that a gateway went by."""
+
+    digest: str
+    kind: Literal["crl", "ocsp"]
+    about: str
+    """Hex SHA-256 of the issuer's name (DER); for an OCSP response a colon and the serial number in hex follow."""
+    this_update_ms: int
+    next_update_ms: int | None
+    der: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +205,7 @@ class LogReader:
                 )
             query = query.where(entries.c.seq < int(cursor))
         if wanted.kind != "any":
-            query = query.where(_IS_CHANGE if wanted.kind == "change" else ~_IS_CHANGE)
+            query = query.where(_of_kind(wanted.kind))
         for column in ("client", "service", "outcome", "rule"):
             if value := getattr(wanted, column):
                 query = query.where(entries.c[column] == value)
@@ -207,7 +234,7 @@ class LogReader:
         while last is None or first < last:
             query = sa.select(*_ENTRY).where(entries.c.seq >= first).order_by(entries.c.seq).limit(_CHUNK)
             if kind != "any":
-                query = query.where(_IS_CHANGE if kind == "change" else ~_IS_CHANGE)
+                query = query.where(_of_kind(kind))
             if last is not None:
                 query = query.where(entries.c.seq < last)
             async with reading(self._engine) as connection:
@@ -232,6 +259,47 @@ class LogReader:
         async with reading(self._engine) as connection:
             row = (await connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1))).first()
         return SignedSize(*row) if row else None
+
+    async def checkpoints_from(self, size: int, limit: int) -> list[SignedSize]:
+        """Stored checkpoints of trees of at least `size` entries, the smallest first."""
+        query = sa.select(checkpoints.c.size, checkpoints.c.root, checkpoints.c.note)
+        query = query.where(checkpoints.c.size >= size).order_by(checkpoints.c.size).limit(limit)
+        async with reading(self._engine) as connection:
+            return [SignedSize(*row) for row in (await connection.execute(query)).all()]
+
+    async def cosignatures(self, size: int) -> dict[str, str]:
+        """Name of a witness's key -> its signature line (with its newline) over the checkpoint of a size."""
+        query = sa.select(cosignatures.c.witness, cosignatures.c.line).where(cosignatures.c.size == size)
+        async with reading(self._engine) as connection:
+            return {row.witness: row.line for row in await connection.execute(query)}
+
+    async def cosigned_from(self, size: int, limit: int) -> list[tuple[int, str]]:
+        """(size, witness) of cosignatures over trees of at least `size` entries, in order of size."""
+        query = sa.select(cosignatures.c.size, cosignatures.c.witness).where(cosignatures.c.size >= size)
+        query = query.order_by(cosignatures.c.size, cosignatures.c.witness).limit(limit)
+        async with reading(self._engine) as connection:
+            return [(row.size, row.witness) for row in await connection.execute(query)]
+
+    async def stamps(self, size: int) -> dict[str, bytes]:
+        """Name of an authority -> its RFC 3161 token (DER) over the text of the checkpoint of a size."""
+        query = sa.select(stamps.c.authority, sa.cast(stamps.c.token, sa.LargeBinary).label("token"))
+        async with reading(self._engine) as connection:
+            return {row.authority: row.token for row in await connection.execute(query.where(stamps.c.size == size))}
+
+    async def stamped_from(self, size: int, limit: int) -> list[tuple[int, str]]:
+        """(size, authority) of stamps on checkpoints of at least `size` entries, in order of size."""
+        query = sa.select(stamps.c.size, stamps.c.authority).where(stamps.c.size >= size)
+        async with reading(self._engine) as connection:
+            rows = await connection.execute(query.order_by(stamps.c.size, stamps.c.authority).limit(limit))
+            return [(row.size, row.authority) for row in rows]
+
+    async def revocations(self, about: str, *, until_ms: int, limit: int = 1) -> list[StoredRevocation]:
+        """News about an issuer or a certificate that were issued by `until_ms`, the newest first."""
+        columns = [revocations.c[name] for name in StoredRevocation.__slots__]
+        query = sa.select(*columns).where(revocations.c.about == about, revocations.c.this_update_ms <= until_ms)
+        async with reading(self._engine) as connection:
+            rows = await connection.execute(query.order_by(revocations.c.this_update_ms.desc()).limit(limit))
+            return [StoredRevocation(*row) for row in rows]
 
     async def iter_checkpoints(self) -> AsyncIterator[SignedSize]:
         """All checkpoints, by size."""
@@ -323,3 +391,10 @@ class LogReader:
         for part, _, hashes in sorted([tuple(row) for row in rows]):
             parts[part].append(hashes)
         return [b"".join(part) for part in parts]
+
+
+def _of_kind(kind: Kind) -> sa.ColumnElement[bool]:
+    """Which entries are of a kind, as the column beside them says."""
+    if kind == "exchange":
+        return _IS_EXCHANGE
+    return _IS_CHANGE if kind == CHANGE else entries.c.outcome == kind

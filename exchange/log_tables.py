@@ -92,3 +92,38 @@ evidence = sa.Table(
     sa.Column("evidence", sa.LargeBinary, nullable=False),
 )
 """Callers' own signatures of requests: they hold the path, which may name a person."""
+
+cosignatures = sa.Table(
+    "log_cosignatures",
+    metadata,
+    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("witness", _Text, primary_key=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("line", sa.Text, nullable=False),
+)
+"""Signature lines of witnesses over the checkpoint of a size (C2SP tlog-cosignature); `witness` is the key's name."""
+
+stamps = sa.Table(
+    "log_stamps",
+    metadata,
+    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("authority", _Text, primary_key=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("token", sa.LargeBinary, nullable=False),
+)
+"""RFC 3161 tokens (DER) over the text of the checkpoint of a size."""
+
+revocations = sa.Table(
+    "log_revocations",
+    metadata,
+    sa.Column("digest", _Text, primary_key=True),
+    sa.Column("kind", _Text, nullable=False),
+    sa.Column("about", _Text, nullable=False),
+    sa.Column("this_update_ms", sa.BigInteger, nullable=False),
+    sa.Column("next_update_ms", sa.BigInteger),
+    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
+    sa.Column("der", sa.LargeBinary, nullable=False),
+    sa.Index("log_revocations_about", "about", "this_update_ms"),
+)
+"""CRLs and OCSP responses that a gateway went by, for receipts. `digest` is the SHA-256 of `der`, hex; `about` is the hex SHA-256
+of the issuer's name (DER) for a `crl`, and the same, a colon and the serial number in hex for an `ocsp` response."""

@@ -150,6 +150,7 @@ class LogWriter:
             batch.intents += frame.intents
             batch.certificates += frame.certificates
             batch.evidence += frame.evidence
+            batch.annexes += frame.annexes
         left_out: list[list[int]] = [[]] * len(frames)
         known: set[str] = set()
         try:
@@ -157,7 +158,7 @@ class LogWriter:
                 await self.check()
                 assert self._edge is not None
             probe = any(frame.probe for frame in frames)
-            while probe or batch.entries or batch.settled or batch.intents or batch.certificates:
+            while probe or batch:
                 batch.at_ms = time.time_ns() // 1_000_000
                 try:
                     self._edge = await self._store.append(self._edge, batch)

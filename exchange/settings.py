@@ -78,6 +78,27 @@ class Settings(BaseSettings):
         "sqlite:///datong-data/quotas.db",
         description="Database URL of the counts of quotas; one for all gateways of a mesh.",
     )
+    subject_database: str = Field(
+        "sqlite:///datong-data/subjects.db",
+        description="Database URL of the keys under which subjects are hashed; one for all gateways of a mesh.",
+    )
+    search_database: str = Field(
+        "",
+        description="Database URL of the search index, which is derived from the log; default: beside the log (docs/audit.md).",
+    )
+
+    # Who else vouches for the log, and how long its records are kept.
+    witness_policy: Path | None = Field(
+        None,
+        description="Witnesses and quorum (C2SP tlog-policy) that make a receipt final; default: none (docs/witnesses.md).",
+    )
+    timestamps: Path | None = Field(
+        None,
+        description="TOML file of RFC 3161 authorities that stamp checkpoints (docs/timestamps.md); default: none.",
+    )
+    retention: Path | None = Field(
+        None, description="TOML file of retention classes (docs/retention.md); default: three years for everything."
+    )
 
     # How working days are counted.
     jurisdictions: Path | None = Field(

@@ -6,9 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from exchange.log_frames import Certificate, Entry, Evidence, Intent
+from exchange.log_frames import Annex, AnnexKind, Certificate, Entry, Evidence, Intent
 from exchange.merkle import ProofError, hash_leaf
 from exchange.tiles import Edge, TileReader, Wanted, edge_widths
+
+ANNEXES: dict[AnnexKind, tuple[str, tuple[str, ...]]] = {
+    "cosignature": ("log_cosignatures", ("size", "witness", "at_ms", "line")),
+    "stamp": ("log_stamps", ("size", "authority", "at_ms", "token")),
+    "revocation": (
+        "log_revocations",
+        ("digest", "kind", "about", "this_update_ms", "next_update_ms", "first_seen_ms", "der"),
+    ),
+}
+"""Kind -> table and columns of what others say of checkpoints and certificates. What is there stays as it was."""
 
 
 class StoreError(Exception):
@@ -41,8 +51,13 @@ class Batch:
     certificates: list[Certificate] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     """Signatures of callers, of exchanges among the entries or intents."""
+    annexes: list[Annex] = field(default_factory=list)
     at_ms: int = 0
     """Now; when a certificate was first seen."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.entries or self.settled or self.intents or self.certificates or self.annexes)
 
     def leaf_hashes(self) -> list[bytes]:
         return [hash_leaf(entry[7]) for entry in self.entries]

@@ -18,6 +18,7 @@ from typing import Any
 import asyncpg
 
 from exchange.store import (
+    ANNEXES,
     Batch,
     CorruptLogError,
     DuplicateRecordError,
@@ -43,6 +44,11 @@ _INSERT_CERTIFICATE = (
     "INSERT INTO log_certificates (fingerprint, der, first_seen_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 )
 _INSERT_EVIDENCE = "INSERT INTO log_evidence (exchange_id, evidence) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_INSERT_ANNEX = {
+    kind: f"INSERT INTO {table} ({', '.join(columns)})"
+    f" VALUES ({', '.join(f'${number}' for number in range(1, len(columns) + 1))}) ON CONFLICT DO NOTHING"
+    for kind, (table, columns) in ANNEXES.items()
+}
 # The last is what asyncpg says of a connection that broke while it was idle.
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _NEWEST = "SELECT size, root, note FROM log_checkpoints ORDER BY size DESC LIMIT 1"
@@ -160,6 +166,8 @@ class PostgresqlStore:
             await db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
         if batch.evidence:
             await db.executemany(_INSERT_EVIDENCE, batch.evidence)
+        for kind, row in batch.annexes:
+            await db.execute(_INSERT_ANNEX[kind], *row)
 
     async def _state(self, db: Any, query: str) -> tuple[int, bytes]:
         row = await db.fetchrow(query)

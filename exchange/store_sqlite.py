@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from exchange.store import (
+    ANNEXES,
     Batch,
     CorruptLogError,
     DuplicateRecordError,
@@ -53,6 +54,11 @@ _INSERT_CERTIFICATE = (
     "INSERT INTO log_certificates (fingerprint, der, first_seen_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _INSERT_EVIDENCE = "INSERT INTO log_evidence (exchange_id, evidence) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+_INSERT_ANNEX = {
+    kind: f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
+    for kind, (table, columns) in ANNEXES.items()
+}
 
 
 def create_file(path: Path) -> None:
@@ -112,6 +118,8 @@ class SqliteStore:
                 db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
             if batch.evidence:
                 db.executemany(_INSERT_EVIDENCE, batch.evidence)
+            for kind, row in batch.annexes:
+                db.execute(_INSERT_ANNEX[kind], row)
         return grown
 
     async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:
