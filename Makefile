@@ -61,9 +61,11 @@ $(VENV)/stamp-runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/stamp-dev: requirements/dev.txt $(VENV)/stamp-runtime
+$(VENV)/stamp-dev: requirements/dev.txt requirements/foreign.txt $(VENV)/stamp-runtime
 	@echo "installing pinned development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/foreign.txt \
+		--target $(VENV)/foreign --upgrade --no-deps --ignore-requires-python
 	@touch $@
 
 # The newest Python that can make the environment. Each is asked, not guessed from its name: version managers leave names

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, get_args
 
-from benchmarks import closed_loop, decisions, handshakes, open_loop, overload
+from benchmarks import closed_loop, decisions, handshakes, log_append, open_loop, overload
 from benchmarks.errors import BenchError
 from benchmarks.goals import all_goals, evaluate
 from benchmarks.https import probe
@@ -132,7 +132,7 @@ def _run(plan: Plan, work: Path) -> int:
         with Processes(logs) as processes:
             alone = plan.parts == ("decisions",)  # they need no servers
             targets = [] if alone else _start(plan, processes, tools, work, now=started)
-            for sample in _measure(plan, targets, Wrk(program=tools.wrk, shim=tools.shim)):
+            for sample in _measure(plan, targets, Wrk(program=tools.wrk, shim=tools.shim), work):
                 samples.append(sample)
                 say_sample(sample)
         complete = True
@@ -174,8 +174,8 @@ def _start(plan: Plan, processes: Processes, tools: Toolchain, work: Path, *, no
     return wanted
 
 
-def _measure(plan: Plan, targets: Sequence[Target], wrk: Wrk) -> Iterator[Sample]:
-    """All parts of the plan, one after the other."""
+def _measure(plan: Plan, targets: Sequence[Target], wrk: Wrk, work: Path) -> Iterator[Sample]:
+    """All parts of the plan, one after the other; `work` holds the data folders of the meshes."""
     rounds, seconds = plan.rounds, plan.seconds
     steady = [target for target in targets if target.name not in _NOT_IN_OPEN_LOOP]
     shaking = [target for target in targets if target.name not in _NOT_IN_HANDSHAKES]
@@ -190,10 +190,17 @@ def _measure(plan: Plan, targets: Sequence[Target], wrk: Wrk) -> Iterator[Sample
             sample for target in mesh for sample in overload.measure(target, rounds=rounds, seconds=seconds)
         ),
         "decisions": lambda: decisions.measure(rounds=rounds),
+        "log": lambda: log_append.measure(
+            [(target, _data_of(target, work)) for target in mesh], work / "log", rounds=rounds, seconds=seconds
+        ),
     }
     for part, measure in parts.items():
         if part in plan.parts:
             yield from measure()
+
+
+def _data_of(target: Target, work: Path) -> Path:
+    return work / "mesh" / target.name
 
 
 def _keep(run: Run, stem: Path) -> None:

@@ -1,7 +1,7 @@
 """What the mesh is to reach, as comparisons within one run. A goal is met when every one of its lines is.
 
-P1 to P6, P8, P12, P13 and D1 are the project's own targets; P7 comes for free from the same rounds. Each bound is a ratio
-or a difference between two targets of the same round, so it holds for machines of any speed with few cores.
+P1 to P6, P8, P12, P13, D1 and L1 are the project's own targets; P7 comes for free from the same rounds. Each bound but those
+of L1 is a ratio or a difference between two targets of the same round, so it holds for machines of any speed with few cores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +77,7 @@ def all_goals() -> list[Goal]:
         *_overload_goals("P12"),
         *_handshake_goals("P13"),
         *_decision_goals("D1"),
+        *_log_goals("L1"),
     ]
 
 
@@ -196,6 +197,25 @@ def _decision_goals(name: str) -> Iterator[Goal]:
             bound=2.0,
             measure=_ratio("permitted_us", many, few),
         )
+
+
+def _log_goals(name: str) -> Iterator[Goal]:
+    """The only bounds on figures themselves: what the log promises, it promises on machines like this one."""
+    beside = Point(part="log", target="beside the mesh", load=64)
+    yield Goal(
+        name=name,
+        text="durable appends/s beside the running mesh",
+        sense="at least",
+        bound=2000,
+        measure=lambda samples: plain(samples, "rate", beside),
+    )
+    yield Goal(
+        name=name,
+        text="ms from append to signed checkpoint, p99, beside the running mesh",
+        sense="at most",
+        bound=2000,
+        measure=lambda samples: plain(samples, "covered_p99_ms", beside),
+    )
 
 
 def _ratio(figure: str, of: Point, to: Point) -> Measurement:

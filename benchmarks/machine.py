@@ -20,6 +20,18 @@ _PACKAGES = (
 def describe(tools: Toolchain, work: Path) -> dict[str, str]:
     """Machine and software by name, in the order of the report."""
     return {
+        **hardware(work),
+        "OpenSSL": ssl.OPENSSL_VERSION,
+        "nginx": _version_in(_one_line([tools.nginx, "-v"])),
+        "wrk": _version_in(_one_line([tools.wrk, "-v"])),
+        "nats-server": _version_in(_one_line([tools.nats_server, "--version"])),
+        **{name: _package(name) for name in _PACKAGES},
+    }
+
+
+def hardware(work: Path) -> dict[str, str]:
+    """The machine and what any program of ours needs, by name."""
+    return {
         "CPU": _cpu_model(),
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
@@ -27,11 +39,6 @@ def describe(tools: Toolchain, work: Path) -> dict[str, str]:
         "file system of the logs": _one_line(["stat", "-f", "-c", "%T", work]),
         "load average at the start": f"{os.getloadavg()[0]:.2f}",
         "Python": platform.python_version(),
-        "OpenSSL": ssl.OPENSSL_VERSION,
-        "nginx": _version_in(_one_line([tools.nginx, "-v"])),
-        "wrk": _version_in(_one_line([tools.wrk, "-v"])),
-        "nats-server": _version_in(_one_line([tools.nats_server, "--version"])),
-        **{name: _package(name) for name in _PACKAGES},
     }
 
 

@@ -32,14 +32,15 @@ def measure(targets: Sequence[Target], *, rates: Sequence[int], rounds: int, sec
         gc.disable()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                sample = runner.run(_run(target, rate, number, 1 if number == WARM_UP else seconds))
+                sample = runner.run(run_once(target, rate, number, 1 if number == WARM_UP else seconds))
         finally:
             gc.enable()
         settle(target.pids)
         yield sample
 
 
-async def _run(target: Target, rate: int, number: int, seconds: int) -> Sample:
+async def run_once(target: Target, rate: int, number: int, seconds: int) -> Sample:
+    """Requests at one rate for some seconds."""
     schedule = _Schedule(rate * seconds)
     context = client_context(target.identity)
     connections = [await connect(target, schedule, context) for _ in range(CONNECTIONS)]

@@ -67,6 +67,7 @@ def as_markdown(run: Run) -> str:
         _section("New connections with client certificates", _handshakes(summaries)),
         _section("Above the limit", _overload(summaries)),
         _section("Decisions, by grants in the registry", decisions_table(summaries)),
+        _section("The log: durable appends, and the signed checkpoints over them", log_table(summaries)),
         _section("Targets", targets_table(run.verdicts)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -221,6 +222,26 @@ def decisions_table(summaries: Sequence[Summary]) -> str:
         for s in _of("decisions", summaries)
     ]
     return table(headings, rows, right=(0, *range(2, 8)))
+
+
+def log_table(summaries: Sequence[Summary]) -> str:
+    """How many records the log takes, and how soon a signed checkpoint covers them."""
+    headings = (
+        *("callers", "log", "appends/s", "range", "p50 ms", "p99 ms"),
+        *("signed over p50 ms", "p99 ms", "worst ms", "mesh beside it: requests/s", "p99 ms", "faults"),
+    )
+    rows = [
+        (
+            str(s.load),
+            s.target,
+            *(number(s.figures["rate"]), _range(*s.spread["rate"])),
+            *(number(s.figures[f"{name}_ms"]) for name in ("p50", "p99", "covered_p50", "covered_p99", "covered_max")),
+            *(_figure(s, name) for name in ("mesh_rate", "mesh_p99_ms")),
+            _faults(s.faults),
+        )
+        for s in _of("log", summaries)
+    ]
+    return table(headings, rows, right=(0, *range(2, 11)))
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:

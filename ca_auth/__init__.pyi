@@ -32,7 +32,6 @@ from ca_auth.judge import CertificateJudge, Judge, Verdict
 from ca_auth.principal import Principal
 from ca_auth.profiles.identity import Identity
 from ca_auth.profiles.naming import Naming, sample_naming
-from ca_auth.profiles.person_numbers import hash_of_subject
 from ca_auth.profiles.profile import identity_of, identity_uri
 from ca_auth.profiles.profiles import PROFILES, Profile
 from ca_auth.profiles.shown_names import shown_name
@@ -44,6 +43,7 @@ from ca_auth.request_signing.nonces import NonceStore
 from ca_auth.request_signing.signature_refusals import RequestSignatureError
 from ca_auth.request_signing.signature_refusals import missing as signature_missing
 from ca_auth.request_signing.signature_refusals import of_person as signature_of_person
+from ca_auth.revocation.news import RevocationNews
 from ca_auth.revocation.offline_alarms import alarms_of_files
 from ca_auth.revocation.revocation_alarms import SEVERE as SEVERE_ALARMS
 from ca_auth.trust_keeper import TrustKeeper
@@ -112,6 +112,7 @@ __all__ = [
     "Revocation",
     "RevocationData",
     "RevocationList",
+    "RevocationNews",
     "Signer",
     "SigningKeyError",
     "TerminatorTrust",
@@ -130,7 +131,6 @@ __all__ = [
     "enrol",
     "expiry_alarm",
     "fingerprint_of",
-    "hash_of_subject",
     "holder_of",
     "identity_of",
     "identity_uri",

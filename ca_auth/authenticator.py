@@ -234,7 +234,7 @@ def _principal(
         fingerprint=fingerprint,
         serial_number=serial_number,
         issuer=issuer,
-        facts=CallerFacts(serial_number, ",".join(notes), identity.person or ""),
+        facts=CallerFacts(serial_number, ",".join(notes)),
         not_before=begin,
         not_after=end,
         expires_soon=expires_soon,

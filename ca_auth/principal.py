@@ -18,7 +18,7 @@ class Principal:
     kind: Kind
     """What the certificate stands for: an organisation, one of its machines, or a natural person acting for it."""
     person: str | None
-    """Keyed hash of the natural person's number; None for a machine or an organisation."""
+    """Pseudonym of the natural person (`exchange.pseudonym_of`), never put on record; None for a machine or an organisation."""
     profile: str
     """Name of the profile by which the certificate was read."""
     fingerprint: str
@@ -28,8 +28,8 @@ class Principal:
     issuer: str
     """Distinguished name, RFC 4514, without what may be a person's number."""
     facts: CallerFacts
-    """For the record. Among the notes: `revocation-grace`, while the certificate is accepted on news of revocations that
-    are past their time."""
+    """For the record, without the person, whose hash there is another (`exchange.SubjectKeys`). Among the notes:
+    `revocation-grace`, while the certificate is accepted on news of revocations that are past their time."""
     not_before: float
     not_after: float
     """Validity, Unix seconds, both ends included."""

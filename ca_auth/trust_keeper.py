@@ -24,6 +24,7 @@ from ca_auth.judge import Judge
 from ca_auth.profiles.organisation_codes import MemberOfCode
 from ca_auth.profiles.trust import Trust
 from ca_auth.profiles.trust_file import read_trust
+from ca_auth.revocation.news import RevocationNews, news_of, sources_in
 from ca_auth.revocation.revocation_feed import Alarm, RevocationFeed
 from exchange import MeshError
 
@@ -45,6 +46,7 @@ class TrustKeeper:
         member_of_code: MemberOfCode | None = None,
         on_anchors: Callable[[bytes], None] = lambda pem: None,
         on_cas: Callable[[Sequence[x509.Certificate]], None] = lambda cas: None,
+        on_news: Callable[[Sequence[RevocationNews]], None] = lambda news: None,
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -55,6 +57,7 @@ class TrustKeeper:
             person_key, member_of_code: See `read_trust`.
             on_anchors: Told of the anchors (PEM) at the start and when they changed, for OpenSSL.
             on_cas: Told of CA certificates that were found between a caller's and an anchor.
+            on_news: Told of lists and answers that certificates are judged by from now on, each once.
 
         Raises:
             OSError, ValueError, UnprocessableError: The bundle or the trust file cannot be used.
@@ -65,6 +68,9 @@ class TrustKeeper:
         self._member_of_code = member_of_code
         self._on_anchors = on_anchors
         self._on_cas = on_cas
+        self._on_news = on_news
+        self._told: dict[int, object] = {}
+        """Lists and answers that `on_news` was told of, by identity; those that are gone are let go of."""
         self._look_seconds = look_seconds
         before = _stamp(self._main)
         self._trust = self._read()
@@ -109,6 +115,11 @@ class TrustKeeper:
 
     def _judge_anew(self) -> None:
         self.authenticator.use(Judge(self._trust, self._feed.data))
+        known = {id(each): each for each in sources_in(map(self._feed.data, self._trust.anchors))}
+        news = [one for number, each in known.items() if number not in self._told for one in news_of(each)]
+        self._told = dict(known)
+        if news:
+            self._on_news(news)
 
     def _learn(self, cas: Sequence[x509.Certificate]) -> None:
         self._feed.learn(cas)

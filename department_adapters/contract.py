@@ -114,6 +114,8 @@ class LimitsSection(_Strict):
 
 class LedgerSection(_Strict):
     folder: _File = Path("ledger")
+    key: _File | None = None
+    """The key that the ledger's own log is signed with; made if missing. Default: `<folder>.key`, beside the folder."""
 
 
 class OperationSection(_Strict):
@@ -206,7 +208,10 @@ def read_contract(path: Path) -> AdapterContract:
     return contract.model_copy(
         update={
             "bus": bus.model_copy(update=placed),
-            "ledger": LedgerSection(folder=home / contract.ledger.folder),
+            "ledger": LedgerSection(
+                folder=home / contract.ledger.folder,
+                key=home / contract.ledger.key if contract.ledger.key is not None else None,
+            ),
             "services": {name: _placed(service, home) for name, service in contract.services.items()},
         }
     )

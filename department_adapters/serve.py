@@ -53,9 +53,10 @@ async def serve_adapter(
     identity = load_identity(contract.bus.certificate, contract.bus.key)
     gateways = GatewayKeys(contract.bus.gateways)
     tls = bus_tls(contract.bus.certificate, contract.bus.key, contract.bus.trust_anchors)
-    ledger = await Ledger.open(contract.ledger.folder)
-    try:
-        with _told_to_stop() as stop:
+    # Told to stop while the ledger is read is told to stop.
+    with _told_to_stop() as stop:
+        ledger = await Ledger.open(contract.ledger.folder, contract.subsystem, contract.ledger.key)
+        try:
             runner = _runner(contract, tls, identity, gateways, ledger, sources)
 
             async def reload() -> None:
@@ -77,8 +78,8 @@ async def serve_adapter(
                 for task in tasks:
                     task.cancel()
                 await runner.stop()
-    finally:
-        await ledger.close()
+        finally:
+            await ledger.close()
 
 
 def make_source(service: HttpService | SqlService, contract: AdapterContract) -> Source:

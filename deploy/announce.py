@@ -15,6 +15,7 @@ from deploy.demo.identities import DEPARTMENTS
 from deploy.examples import Example, examples
 from deploy.mesh import Report
 from deploy.supervisor import Event
+from deploy.witnesses import OFFICES
 from exchange import Language
 
 Say = Callable[[str], None]
@@ -34,6 +35,11 @@ _STEPS: dict[str, dict[Language, str]] = {
     "adapters": {
         "en": "adapters: tax 税务局 -> HTTP, civil 民政局 -> SQL (they dial out, no inbound port)",
         "zh": "适配器：税务局 -> HTTP，民政局 -> SQL（只向外连接，不开入站端口）",
+    },
+    "witnesses": {
+        "en": "witnesses of the log: audit office {audit_witness}, civil affairs bureau {civil_witness}; a receipt is final "
+        "when both cosigned",
+        "zh": "日志见证方：审计局 {audit_witness}，民政局 {civil_witness}；两方联署后回执方为终局",
     },
     "gateway": {"en": "gateway: {gateway}, exchange log {log}", "zh": "网关：{gateway}，交换日志 {log}"},
 }
@@ -147,6 +153,7 @@ class JsonAnnouncer:
             nats={"version": report.nats_version, "url": report.nats_url},
             databases={"registry": facts["registry"], "log": facts["log"]},
             gateway=report.place.gateway_url,
+            witnesses={office.key: facts[f"{office.key}_witness"] for office in OFFICES},
             backends={"tax": report.place.backend_url, "civil": facts["civil"]},
             departments=[
                 {"key": each.key, "subsystem": each.subsystem, "name_zh": each.name_zh, "name_en": each.name_en}
@@ -189,6 +196,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "nats_url": report.nats_url,
         "backend": place.backend_url,
         "gateway": place.gateway_url,
+        **{f"{office.key}_witness": office.url(place) for office in OFFICES},
     }
 
 

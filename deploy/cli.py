@@ -17,6 +17,7 @@ COMMANDS = {
     "call": "gateway.cli.call:call",
     "verify": "gateway.cli.verify:verify",
     "audit": "gateway.cli.audit:app",
+    "log": "gateway.cli.log:app",
     "member": "gateway.cli.members:app",
     "service": "gateway.cli.services:app",
     "catalogue": "gateway.cli.catalogue:app",

@@ -2,8 +2,8 @@
 
 Rules:
 1. Everything is made if it is missing and kept if it is there: certificates, keys, registry, log, departments' data.
-2. The order of coming up is the order of need: certificates, registry, bus, then backends, adapters and gateway at once,
-   none of which needs another to start. The children stop in reverse order, the gateway first.
+2. The order of coming up is the order of need: certificates, registry, bus, then backends, witnesses, adapters and gateway at
+   once, none of which needs another to start. The children stop in reverse order, the gateway first.
 3. Who may be on the bus follows the registry while the mesh runs: a removed certificate is cut off within a second.
 4. Nothing here is used by a production mesh, which runs the same gateway and adapters under its own supervisor.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ca_auth import CertificateRequest
-from deploy import mesh_ca, parts
+from deploy import mesh_ca, parts, witnesses
 from deploy.admission import bus_users, follow
 from deploy.demo.civil_affairs import build
 from deploy.demo.identities import CIVIL_SUBSYSTEM, DEPARTMENTS, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
@@ -64,7 +64,7 @@ class Announcer(Protocol):
     """Tells the user."""
 
     def step(self, name: str, report: Report) -> None:
-        """Step `name` is done: state, ca, registry, civil, nats, tax, adapters, gateway."""
+        """Step `name` is done: state, ca, registry, civil, nats, tax, witnesses, adapters, gateway."""
 
     def up(self, report: Report) -> None:
         """All is up."""
@@ -141,6 +141,7 @@ async def _run(place: Place, report: Report, mirror: RegistryMirror, announcer: 
         # Most of a start is loading code: on two cores, all at once takes half the time of one after the other.
         await _all_of(
             start("tax", parts.tax_bureau(place)),
+            start("witnesses", *[witnesses.witness(place, office) for office in witnesses.OFFICES]),
             start("adapters", *adapters),
             start("gateway", parts.gateway(place, nats.url)),
         )
@@ -190,6 +191,7 @@ def _make_keys(place: Place, report: Report) -> None:
     wanted["nats"] = Wanted(request=CertificateRequest.for_server())
     _make_secret(place.folder / "subject.key", os.urandom(32))
     _make_secret(place.folder / "log.key", NoteSigner.generate(_LOG_ORIGIN).skey.encode())
+    witnesses.make_policy(place)
     report.ca_fingerprint = mesh_ca.make_certificates(place, wanted)
 
 

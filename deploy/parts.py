@@ -60,6 +60,14 @@ class Place:
         return f"sqlite:///{self.folder / 'quotas.db'}"
 
     @property
+    def subject_database(self) -> str:
+        return f"sqlite:///{self.folder / 'subjects.db'}"
+
+    @property
+    def witness_policy(self) -> Path:
+        return self.folder / "witness-policy.txt"
+
+    @property
     def civil_database(self) -> Path:
         return self.folder / "backends" / "civil.sqlite"
 
@@ -106,11 +114,11 @@ def tax_bureau(place: Place) -> Program:
     return Program(
         name="tax-bureau",
         argv=(
-            *_python("deploy.demo.tax_bureau"),
+            *python("deploy.demo.tax_bureau"),
             *("--data", str(folder), "--port", str(place.state.backend_port), "--port-file", str(ready)),
         ),
         ready_file=ready,
-        environment=_module_path(),
+        environment=module_path(),
     )
 
 
@@ -120,9 +128,9 @@ def adapter(place: Place, name: str) -> Program:
     contract = place.folder / "adapters" / name / "adapter.toml"
     return Program(
         name=f"adapter-{name}",
-        argv=(*_python("deploy.cli"), "adapter", "run", str(contract), "--ready-file", str(ready)),
+        argv=(*python("deploy.cli"), "adapter", "run", str(contract), "--ready-file", str(ready)),
         ready_file=ready,
-        environment=_module_path(),
+        environment=module_path(),
     )
 
 
@@ -147,6 +155,8 @@ def gateway(place: Place, bus_url: str) -> Program:
         "LOG_DATABASE": place.log_database,
         "NONCE_DATABASE": place.nonce_database,
         "QUOTA_DATABASE": place.quota_database,
+        "SUBJECT_DATABASE": place.subject_database,
+        "WITNESS_POLICY": place.witness_policy,
         "READY_FILE": ready,
         "REVOCATION_FOLDER": place.folder / "revocation",
     }
@@ -154,18 +164,19 @@ def gateway(place: Place, bus_url: str) -> Program:
         settings |= {"TRUST_FILE": place.trust_file, "CA_FOLDER": place.ca, "RENEWAL_URL": place.gateway_url}
     return Program(
         name="gateway",
-        argv=(*_python("deploy.cli"), "gateway"),
+        argv=(*python("deploy.cli"), "gateway"),
         ready_file=ready,
-        environment={f"DATONG_{name}": str(value) for name, value in settings.items()} | _module_path(),
+        environment={f"DATONG_{name}": str(value) for name, value in settings.items()} | module_path(),
     )
 
 
-def _python(module: str) -> tuple[str, ...]:
+def python(module: str) -> tuple[str, ...]:
+    """The command that runs one of our modules."""
     # -P: a folder the user happens to stand in must not lend us a package called `gateway`.
     return (sys.executable, "-P", "-m", module)
 
 
-def _module_path() -> dict[str, str]:
+def module_path() -> dict[str, str]:
     """Where our packages are, for children: also when Datong runs from its source tree without being installed."""
     ours = str(Path(__file__).resolve().parents[1])
     return {"PYTHONPATH": os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH", ""))))}

@@ -51,6 +51,10 @@ class MeshState:
     """URL of the registry's database; empty for a file in the data folder, which may then be moved as a whole."""
     log_database: str
     """The same for the exchange log."""
+    audit_witness_port: int = 0
+    """Of the witness of the audit office; 0 in what an older version remembered."""
+    civil_witness_port: int = 0
+    """Of that of the civil affairs bureau."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,8 @@ def decide(options: MeshOptions, earlier: MeshState | None, *, now: datetime) ->
         port=_gateway_port(host, options.port, earlier),
         nats_port=_inner_port(options.nats_port, earlier.nats_port if earlier else None, "--nats-port"),
         backend_port=_inner_port(None, earlier.backend_port if earlier else None, ""),
+        audit_witness_port=_inner_port(None, earlier.audit_witness_port if earlier else None, ""),
+        civil_witness_port=_inner_port(None, earlier.civil_witness_port if earlier else None, ""),
         database=options.database or (earlier.database if earlier else ""),
         log_database=options.log_database or (earlier.log_database if earlier else ""),
     )

@@ -1,3 +1,13 @@
+from exchange.archive.archive_reader import receipt_from_archive
+from exchange.archive.manifest import ArchiveError
+from exchange.archive.restoring import Held, RestoreError, RestorePlan, plan_restore, record_loss
+from exchange.archive.restoring import chain_of as segment_chain
+from exchange.archive.restoring import restore as restore_log
+from exchange.archive.segment import is_archive
+from exchange.archive.segment_checks import verify_archive
+from exchange.archive.source import ArchiveSource
+from exchange.archive.writing import ArchivedSegment, LogArchiver, archived_up_to, segments_in
+from exchange.archive.writing import bounds_of as archive_bounds
 from exchange.broker import Answer, Broker, Query
 from exchange.certificate_path import CertificateError
 from exchange.certificate_path import check_path as check_certificate_path
@@ -6,6 +16,9 @@ from exchange.certificate_path import names as certificate_names
 from exchange.change_checks import differences as change_differences
 from exchange.change_record import CHANGE, ChangeRecord, is_change, read_change
 from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
+from exchange.cosignature import ED25519 as ED25519_COSIGNATURE
+from exchange.cosignature import ML_DSA_44 as ML_DSA_44_COSIGNATURE
+from exchange.cosignature import CosignatureVerifier, Cosigner, check_cosignatures
 from exchange.database import (
     UtcDateTime,
     create_engine,
@@ -68,6 +81,7 @@ from exchange.errors import (
     UnprocessableError,
 )
 from exchange.events import configure_events
+from exchange.finality import CheckpointForReceipt, best_checkpoint
 from exchange.group_commit import GroupCommit
 from exchange.identifiers import (
     METASERVICES,
@@ -96,15 +110,20 @@ from exchange.identity import (
     sealing_key,
 )
 from exchange.ledger import Answered, Ledger, LedgerError, LedgerLine, read_ledger
+from exchange.ledger_check import DamagedLedgerError, LedgerSummary, check_ledger
 from exchange.log import ExchangeLog
-from exchange.log_check import DamagedLogError, LogSummary, check_log
+from exchange.log_check import LogSummary, check_log
+from exchange.log_damage import DamagedLogError
 from exchange.log_event import LogEvent, is_event, read_event
-from exchange.log_reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, StoredEntry
+from exchange.log_reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, Removed, StampTime, StoredEntry
+from exchange.log_stores import log_store
 from exchange.masks import MASKS, Mask
+from exchange.merkle import ProofError
 from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
 from exchange.nats_link import Subscription
 from exchange.paths import check_query, parse_path
-from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verify_receipt
+from exchange.pruning import Pruned, Pruner, open_pruner
+from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verdict, verify_receipt
 from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import NOBODY, CallerFacts, Record, read_record, record_bytes
 from exchange.recorded_signatures import SignedRequest, check_evidence, evidence_bytes, evidence_digest
@@ -112,7 +131,14 @@ from exchange.release import NOT_WITH_TERMS, Released, ReleaseError, Told, told_
 from exchange.release import apply as apply_terms
 from exchange.release import apply_aside as apply_terms_aside
 from exchange.release import check as check_release
+from exchange.retention import Retention, RetentionClass
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
+from exchange.search.filters import RecordFilter
+from exchange.search.index_place import search_url_of
+from exchange.search.indexer import IndexFault
+from exchange.search.link import SearchProcess
+from exchange.search.log_search import LogSearch
+from exchange.search.statistics import Durations, IndexStatus, Pair, SeriesPoint, Statistics, Step
 from exchange.settings import Settings
 from exchange.signature_algorithms import ALGORITHMS as SIGNATURE_ALGORITHMS
 from exchange.signature_algorithms import (
@@ -136,27 +162,59 @@ from exchange.signed_questions import (
     is_spelled_like_ours,
     needs_covering,
 )
-from exchange.store import CorruptLogError
+from exchange.store import CorruptLogError, StoreError
+from exchange.store_sqlite import create_file as create_log_file
+from exchange.subjects.erasure_recorder import ErasureRecorder, record_erasures
+from exchange.subjects.pseudonyms import normal_form, pseudonym_of
+from exchange.subjects.subject_keys import Erasure, SubjectKeys, SubjectKeysUnavailableError
 from exchange.terms import Terms, item_keys, item_path, read_terms, release_terms
+from exchange.tile_paths import BundleError, TileName, TilePathError, pack_bundle, read_tile
+from exchange.tiles import tree_root
+from exchange.timestamps.authorities import StampAuthority, StampConfig, read_timestamps
+from exchange.timestamps.request import REQUEST_TYPE as TIME_STAMP_REQUEST_TYPE
+from exchange.timestamps.request import read_response as read_stamp_response
+from exchange.timestamps.request import time_stamp_request
+from exchange.timestamps.stamped import Stamped, StampGap, read_stamped, waiting_since
+from exchange.timestamps.token import MOST_BYTES as MOST_BYTES_OF_STAMP
+from exchange.timestamps.token import Stamp, StampError, check_token, read_token
 from exchange.toml_files import TomlSource, read_toml
 from exchange.toml_lines import Location, line_of, written
 from exchange.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
+from exchange.trust_policy import PolicyError, PolicyWitness, TrustPolicy
 from exchange.turns import Gathering
 from exchange.uscc import UsccFault
 from exchange.uscc import compose as compose_uscc
 from exchange.uscc import fault_of as uscc_fault
+from exchange.verify import as_json as checks_as_json
+from exchange.verify import lines_of as lines_of_checks
+from exchange.witness.app import WitnessApp
+from exchange.witness.folder import WitnessFolder, write_secret
+from exchange.witness.known_logs import KnownLogs
+from exchange.witness.protocol import SIZE_TYPE as WITNESS_SIZE_TYPE
+from exchange.witness.protocol import RequestError as WitnessRequestError
+from exchange.witness.protocol import origin_hash, size_from_conflict
+from exchange.witness.protocol import request_body as add_checkpoint_body
+from exchange.witness.state import Evidence as WitnessEvidence
+from exchange.witness.state import StateError as WitnessStateError
+from exchange.witness.state import WitnessState
+from exchange.witness.witness import Witness, WitnessAnswer
 
 __all__ = [
     "ANSWER_CONTEXT",
     "CHANGE",
     "CLOCKS_APART_MS",
+    "ED25519_COSIGNATURE",
     "MASKS",
     "METASERVICES",
+    "ML_DSA_44_COSIGNATURE",
+    "MOST_BYTES_OF_STAMP",
     "NOBODY",
     "NOT_FORWARDED",
     "NOT_WITH_TERMS",
     "QUERY_CONTEXT",
     "SIGNATURE_ALGORITHMS",
+    "TIME_STAMP_REQUEST_TYPE",
+    "WITNESS_SIZE_TYPE",
     "AccessDeniedError",
     "AdapterUnavailableError",
     "Answer",
@@ -164,9 +222,13 @@ __all__ = [
     "AnswerStatement",
     "AnswerTimeoutError",
     "Answered",
+    "ArchiveError",
+    "ArchiveSource",
+    "ArchivedSegment",
     "BackendError",
     "BadAnswerError",
     "Broker",
+    "BundleError",
     "Bus",
     "BusUnavailableError",
     "CallerFacts",
@@ -174,31 +236,45 @@ __all__ = [
     "ChangeRecord",
     "Check",
     "Checkpoint",
+    "CheckpointForReceipt",
     "ClientMismatchError",
     "ConflictError",
     "CorruptLogError",
+    "CosignatureVerifier",
+    "Cosigner",
+    "DamagedLedgerError",
     "DamagedLogError",
     "DatabaseFailedError",
+    "Durations",
     "Entropy",
     "EntryFilter",
     "EnvelopeError",
+    "Erasure",
+    "ErasureRecorder",
     "ExchangeLog",
     "Finding",
     "Gathering",
     "GroupCommit",
     "Headers",
     "HeadersTooLargeError",
+    "Held",
     "IdentityError",
+    "IndexFault",
+    "IndexStatus",
     "InvalidClientError",
     "InvalidRequestError",
     "Keys",
+    "KnownLogs",
     "Language",
     "Ledger",
     "LedgerError",
     "LedgerLine",
+    "LedgerSummary",
     "Location",
+    "LogArchiver",
     "LogEvent",
     "LogReader",
+    "LogSearch",
     "LogSummary",
     "LogUnavailableError",
     "Mask",
@@ -212,10 +288,16 @@ __all__ = [
     "NoteVerifier",
     "OverloadedError",
     "Page",
+    "Pair",
     "PartHead",
     "PayloadTooLargeError",
+    "PolicyError",
+    "PolicyWitness",
     "PostgresqlWriter",
     "PrivateKey",
+    "ProofError",
+    "Pruned",
+    "Pruner",
     "PublicKey",
     "Query",
     "QueryHead",
@@ -224,16 +306,24 @@ __all__ = [
     "ReceiptError",
     "ReconciliationCounts",
     "Record",
+    "RecordFilter",
     "RegistryStaleError",
     "ReleaseError",
     "Released",
+    "Removed",
     "RequestParts",
     "RequestTimeoutError",
+    "RestoreError",
+    "RestorePlan",
+    "Retention",
+    "RetentionClass",
     "Rfc3339",
     "RoleMissingError",
     "SealError",
     "SealVerifier",
+    "SearchProcess",
     "SentRequest",
+    "SeriesPoint",
     "ServiceDisabledError",
     "ServiceId",
     "ServingBus",
@@ -247,14 +337,29 @@ __all__ = [
     "SigningIdentity",
     "SigningKey",
     "SqliteWriter",
+    "Stamp",
+    "StampAuthority",
+    "StampConfig",
+    "StampError",
+    "StampGap",
+    "StampTime",
+    "Stamped",
+    "Statistics",
+    "Step",
+    "StoreError",
     "StoredEntry",
+    "SubjectKeys",
+    "SubjectKeysUnavailableError",
     "Subscription",
     "SubsystemId",
     "Terms",
+    "TileName",
+    "TilePathError",
     "TlogProof",
     "Told",
     "TomlSource",
     "TooManyRequestsError",
+    "TrustPolicy",
     "UnauthenticatedError",
     "UnavailableError",
     "UnknownMemberError",
@@ -264,9 +369,21 @@ __all__ = [
     "UsccFault",
     "UtcDateTime",
     "VerifyingKey",
+    "Witness",
+    "WitnessAnswer",
+    "WitnessApp",
+    "WitnessEvidence",
+    "WitnessFolder",
+    "WitnessRequestError",
+    "WitnessState",
+    "WitnessStateError",
+    "add_checkpoint_body",
     "algorithm_of",
     "apply_terms",
     "apply_terms_aside",
+    "archive_bounds",
+    "archived_up_to",
+    "best_checkpoint",
     "build_receipt",
     "bus_tls",
     "certificate_holds_code_of",
@@ -275,18 +392,23 @@ __all__ = [
     "change_differences",
     "check_certificate_path",
     "check_content_digest",
+    "check_cosignatures",
     "check_evidence",
     "check_forwarded",
+    "check_ledger",
     "check_log",
     "check_query",
     "check_release",
     "check_statement",
+    "check_token",
+    "checks_as_json",
     "compose_uscc",
     "configure_events",
     "connect_client",
     "content_digest",
     "content_digest_field",
     "create_engine",
+    "create_log_file",
     "database_url",
     "evidence_bytes",
     "evidence_digest",
@@ -296,24 +418,33 @@ __all__ = [
     "header_block",
     "inbox_prefix",
     "instance_nats_subjects",
+    "is_archive",
     "is_change",
     "is_event",
     "is_spelled_like_ours",
     "item_keys",
     "item_path",
     "line_of",
+    "lines_of_checks",
     "load_identity",
     "load_sealing_keys",
+    "log_store",
     "member_id",
     "member_of",
     "needs_covering",
+    "normal_form",
     "open_checkpoint",
     "open_doorway",
+    "open_pruner",
     "open_writer",
+    "origin_hash",
     "owner_of",
     "pack",
+    "pack_bundle",
     "parse_path",
     "parse_rfc3339",
+    "plan_restore",
+    "pseudonym_of",
     "read_answer_statement",
     "read_change",
     "read_event",
@@ -321,32 +452,51 @@ __all__ = [
     "read_parameters",
     "read_query_statement",
     "read_record",
+    "read_stamp_response",
+    "read_stamped",
     "read_terms",
+    "read_tile",
+    "read_timestamps",
+    "read_token",
     "read_toml",
     "reading",
+    "receipt_from_archive",
     "reconcile",
     "record_bytes",
+    "record_erasures",
+    "record_loss",
     "release_terms",
     "request_digest",
     "request_signature_base",
+    "restore_log",
     "run_migrations",
     "seal_all",
     "sealing_key",
+    "search_url_of",
+    "segment_chain",
+    "segments_in",
     "service_id",
     "service_nats_subject",
     "sign_message",
+    "size_from_conflict",
     "sqlite_path",
     "statement_bytes",
     "subject_token",
     "subsystem_id",
+    "time_stamp_request",
     "to_wire",
     "told_headers",
+    "tree_root",
     "unpack",
     "upgrade",
     "uscc_fault",
     "uuid7",
+    "verdict",
+    "verify_archive",
     "verify_message",
     "verify_receipt",
+    "waiting_since",
+    "write_secret",
     "writing",
     "written",
 ]

@@ -56,7 +56,7 @@ from exchange.errors import (
 )
 from exchange.identifiers import SubsystemId, subject_token
 from exchange.moments import Rfc3339
-from exchange.record import NOBODY, CallerFacts, Outcome, Record, record_bytes, seal_text
+from exchange.record import NOBODY, CallerFacts, Outcome, Record, record_bytes, salt_digest, seal_text
 from exchange.release import ReleaseError, check_answer
 from exchange.seal import QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
 from exchange.terms import read_terms
@@ -450,6 +450,7 @@ class Broker:
             query=Raw(carriage.sealed),
             query_seal=seal_text(seal) if seal else UNSET,
             rule=error.rule if error else "",
+            salt_digest=salt_digest(query.salt),
             source=error.source if error else "",
             status=error.status if error else evidence.said.status if evidence else 0,
         )

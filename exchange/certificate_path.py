@@ -19,7 +19,13 @@ _URI_SCHEME = "datong:"
 _MAX_DEPTH = 8
 _SHORTEST_CODE = 9
 """Characters; a shorter one could stand anywhere by chance."""
-UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm)
+UNREADABLE = (
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+    TypeError,  # a name with a value of a kind that its attribute cannot have
+)
 """What `cryptography` raises, beside ValueError, on certificates that only a forger or another world makes."""
 
 

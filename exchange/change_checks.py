@@ -30,9 +30,12 @@ class ChangeVerification(Verification):
         return {
             "checkpoint": self.checkpoint,
             "inclusion": self.inclusion,
+            "witnessed": self.witnessed,
+            "stamped": self.stamped,
             "record": self.record,
             "change": self.change,
             "decider": self.decider,
+            "revocation": self.revocation,
             "certificates": self.certificates,
         }
 

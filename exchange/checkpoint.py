@@ -25,6 +25,7 @@ _MAX_NOTE = 1 << 20
 _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 _NAME = re.compile(r"[^\s+]+")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_KEY_ID = re.compile(r"[0-9a-f]{8}")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
@@ -43,20 +44,20 @@ class NoteVerifier:
     @classmethod
     def from_vkey(cls, vkey: str) -> NoteVerifier:
         """Parse `name+id+key`; raises NoteError."""
-        name, _, rest = vkey.partition("+")
-        key_id, _, encoded = rest.partition("+")
-        data = decode_base64(encoded)
-        if not _NAME.fullmatch(name) or data[:1] != _ED25519 or len(data) != 33:
+        name, key_id, data = split_vkey(vkey)
+        if data[:1] != _ED25519 or len(data) != 33:
             raise NoteError("not an Ed25519 verifier key of the form name+id+key")
-        if key_id != _key_id(name, data).hex():
-            raise NoteError("the id of the verifier key does not belong to its key")
-        return cls(name, bytes.fromhex(key_id), Ed25519PublicKey.from_public_bytes(data[1:]))
+        return cls(name, key_id, Ed25519PublicKey.from_public_bytes(data[1:]))
 
     @property
     def vkey(self) -> str:
         """The key as text, for key lists."""
-        data = _ED25519 + self._key.public_bytes_raw()
-        return f"{self.name}+{self.key_id.hex()}+{b64encode(data).decode()}"
+        return f"{self.name}+{self.key_id.hex()}+{b64encode(_ED25519 + self.public_key).decode()}"
+
+    @property
+    def public_key(self) -> bytes:
+        """The key's own 32 bytes."""
+        return self._key.public_bytes_raw()
 
     def check(self, signature: bytes, text: bytes) -> None:
         """Return if `signature` is this key's over `text`; raises NoteError otherwise."""
@@ -81,23 +82,19 @@ class NoteSigner:
     @classmethod
     def from_skey(cls, skey: str) -> NoteSigner:
         """Parse the text form; raises NoteError."""
-        parts = skey.strip().split("+", 4)
-        if len(parts) != 5 or parts[:2] != ["PRIVATE", "KEY"]:
-            raise NoteError("not a note signer key (PRIVATE+KEY+name+id+key)")
-        data = decode_base64(parts[4])
+        name, key_id, data = split_skey(skey)
         if data[:1] != _ED25519 or len(data) != 33:
             raise NoteError("not an Ed25519 note signer key")
-        signer = cls._of(parts[2], Ed25519PrivateKey.from_private_bytes(data[1:]))
-        if signer.verifier.key_id.hex() != parts[3]:
+        signer = cls._of(name, Ed25519PrivateKey.from_private_bytes(data[1:]))
+        if signer.verifier.key_id != key_id:
             raise NoteError("the id of the note signer key does not belong to its key")
         return signer
 
     @classmethod
     def _of(cls, name: str, key: Ed25519PrivateKey) -> NoteSigner:
-        if not _NAME.fullmatch(name):
-            raise NoteError("the name of a key is not empty and has no spaces and no plus sign")
+        check_key_name(name)
         public = key.public_key()
-        return cls(NoteVerifier(name, _key_id(name, _ED25519 + public.public_bytes_raw()), public), key)
+        return cls(NoteVerifier(name, key_id_of(name, _ED25519 + public.public_bytes_raw()), public), key)
 
     @property
     def skey(self) -> str:
@@ -119,27 +116,39 @@ def open_note(note: str, verifiers: Iterable[NoteVerifier]) -> tuple[str, list[s
     Raises:
         NoteError: Not a note, a known key's signature does not verify, or no known key signed it.
     """
+    text, signatures = split_note(note)
+    known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
+    signed: list[str] = []
+    for name, key_id, signature in signatures:
+        verifier = known.get((name, key_id))
+        if verifier is not None:
+            verifier.check(signature, text.encode())
+            signed.append(name)
+    if not signed:
+        raise NoteError("no key on the list has signed the note")
+    return text, signed
+
+
+def split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+    """The text of a note, and (key name, key id, signature) of each line under it; no signature is verified.
+
+    Raises:
+        NoteError: Not a note.
+    """
     if len(note) > _MAX_NOTE or _CONTROL.search(note) or not note.endswith("\n"):
         raise NoteError("not a signed note")
     head, separator, signatures = note[:-1].rpartition("\n\n")
     if not separator:
         raise NoteError("the note has no signatures")
-    text = head + "\n"
-    known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
-    signed: list[str] = []
+    found = []
     for line in signatures.split("\n"):
         dash, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
         data = decode_base64(encoded)
         if dash != "—" or not _NAME.fullmatch(name) or len(data) < 5:
             raise NoteError("a signature line is malformed")
-        verifier = known.get((name, data[:4]))
-        if verifier is not None:
-            verifier.check(data[4:], text.encode())
-            signed.append(name)
-    if not signed:
-        raise NoteError("no key on the list has signed the note")
-    return text, signed
+        found.append((name, data[:4], data[4:]))
+    return head + "\n", found
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +219,33 @@ class TlogProof:
         return cls(_number(lines[1][6:]), _hashes(lines[2:]), checkpoint, extra)
 
 
-def _key_id(name: str, typed_key: bytes) -> bytes:
+def split_vkey(vkey: str) -> tuple[str, bytes, bytes]:
+    """(name, id, type byte and key) of a verifier key, `name+id+key`; raises NoteError if they do not belong together."""
+    name, _, rest = vkey.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    check_key_name(name)
+    data = decode_base64(encoded)
+    if key_id != key_id_of(name, data).hex():
+        raise NoteError("the id of the verifier key does not belong to its key, or it has not the form name+id+key")
+    return name, bytes.fromhex(key_id), data
+
+
+def split_skey(skey: str) -> tuple[str, bytes, bytes]:
+    """(name, id, type byte and key) of `PRIVATE+KEY+name+id+key`; raises NoteError. Whether they belong together is not checked."""
+    parts = skey.strip().split("+", 4)
+    if len(parts) != 5 or parts[:2] != ["PRIVATE", "KEY"] or not _KEY_ID.fullmatch(parts[3]):
+        raise NoteError("not a note signer key (PRIVATE+KEY+name+id+key)")
+    return parts[2], bytes.fromhex(parts[3]), decode_base64(parts[4])
+
+
+def check_key_name(name: str) -> None:
+    """Return if a key may have this name; raises NoteError."""
+    if not _NAME.fullmatch(name) or _CONTROL.search(name):
+        raise NoteError("the name of a key is not empty and has no spaces and no plus sign")
+
+
+def key_id_of(name: str, typed_key: bytes) -> bytes:
+    """The four bytes that stand for a key in the signature lines of its name; `typed_key` begins with the type byte."""
     return hashlib.sha256(name.encode() + b"\n" + typed_key).digest()[:4]
 
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -51,11 +51,13 @@ class SqliteWriter:
     Args:
         name: Of what is kept there, for the thread's name.
         patience: Seconds to wait for another process's transaction.
+        pragmas: Further settings of the connection, as `secure_delete=ON`.
     """
 
-    def __init__(self, path: Path, name: str, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, path: Path, name: str, *, patience: float = _PATIENCE, pragmas: Sequence[str] = ()) -> None:
         self.path = path
         self._patience = patience
+        self._pragmas = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={int(patience * 1000)}", *pragmas)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
         self._lock = -1
@@ -67,6 +69,14 @@ class SqliteWriter:
             DatabaseFailedError: Nothing can be said about what was written.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    async def truncate_wal(self) -> bool:
+        """Move what the write-ahead log holds into the file and cut it to nothing; False if somebody still reads from it.
+
+        Raises:
+            DatabaseFailedError: It cannot be said what was done.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._truncate_wal)
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -91,11 +101,24 @@ class SqliteWriter:
             raise
         return done
 
+    def _truncate_wal(self) -> bool:
+        try:
+            db = self._open()
+            self._take_turn()
+            try:
+                busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except (sqlite3.Error, OSError) as error:
+            self._give_up()
+            raise DatabaseFailedError(str(error)) from error
+        return not busy
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={int(self._patience * 1000)}"):
+            for pragma in self._pragmas:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._lock = os.open(f"{self.path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return self._connection
@@ -179,13 +202,16 @@ class PostgresqlWriter:
             connection.terminate()
 
 
-async def open_writer(database: str, migrations: str, name: str) -> SqliteWriter | PostgresqlWriter:
+async def open_writer(
+    database: str, migrations: str, name: str, *, pragmas: Sequence[str] = ()
+) -> SqliteWriter | PostgresqlWriter:
     """Bring the tables at `database` up to date and return what writes to them.
 
     Args:
         database: A URL as `database_url` accepts it.
         migrations: The package with the migrations.
         name: Of what is kept there: `nonces`.
+        pragmas: Further settings of connections to SQLite.
 
     Raises:
         DatabaseFailedError: The database cannot be reached or written.
@@ -200,6 +226,6 @@ async def open_writer(database: str, migrations: str, name: str) -> SqliteWriter
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise DatabaseFailedError(str(error)) from error
     if file is not None:
-        return SqliteWriter(file, name)
+        return SqliteWriter(file, name, pragmas=pragmas)
     _, arguments = url.get_dialect()().create_connect_args(url)
     return PostgresqlWriter(dict(arguments), name)

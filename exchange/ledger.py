@@ -8,23 +8,27 @@ Rules:
 3. A write that fails is undone and releases nothing. A last line that a power cut tore is cut off at the next start, and said.
 4. Lines that come together are one write. Syncing never stalls the loop.
 5. One process at a time: the folder is locked.
+6. What is on disk goes into the ledger's own tree within a second, which is signed (`exchange.ledger_tree`): off the loop, and
+   nobody waits for it. The key lies outside the folder.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 import structlog
 from msgspec import UNSET, Raw, UnsetType
 
 from exchange.errors import LogUnavailableError
+from exchange.ledger_tree import LedgerTree, LedgerTreeError
 from exchange.moments import Rfc3339
 from exchange.record import seal_text
 
@@ -60,9 +64,16 @@ _decode = msgspec.json.Decoder(LedgerLine).decode
 class Ledger:
     """The ledger of one adapter process; `open` makes one."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, tree: LedgerTree) -> None:
         self._folder = folder
         self._lock = lock
+        self._tree = tree
+        self._written: list[bytes] = []
+        """Lines that are in the file and not known to be on disk."""
+        self._on_disk: list[bytes] = []
+        """Lines that are on disk and not in the tree."""
+        self._growing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._time_text = Rfc3339()
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
@@ -74,11 +85,15 @@ class Ledger:
         self._fd, self._size = self._open_segment(self._number)
 
     @classmethod
-    async def open(cls, folder: Path) -> Ledger:
+    async def open(cls, folder: Path, owner: str, key: Path | None = None) -> Ledger:
         """Open the ledger in `folder`, made if missing; cuts off a torn last line.
 
+        Args:
+            owner: The subsystem whose ledger it is.
+            key: File of the note signer key, made if missing; by default `<folder>.key`, beside the folder.
+
         Raises:
-            LedgerError: Another process has it open, or the folder cannot be written.
+            LedgerError: Another process has it open, the folder cannot be written, or lines that were signed over are missing.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +105,19 @@ class Ledger:
         except OSError as error:
             os.close(lock)
             raise LedgerError(f"another adapter process has the ledger in {folder} open") from error
-        return cls(folder, lock)
+        key = key or folder.with_name(folder.name + ".key")
+        try:
+            return cls(folder, lock, await asyncio.to_thread(_open_tree, folder, owner, key))
+        except (LedgerTreeError, OSError) as error:
+            os.close(lock)
+            if isinstance(error, LedgerError):
+                raise
+            raise LedgerError(f"{folder}: {error}") from error
+
+    @property
+    def vkey(self) -> str:
+        """The public key of the ledger's own log."""
+        return self._tree.vkey
 
     async def intend(self, query: bytes, query_seal: bytes) -> None:
         """Return when it is on disk that the question is about to be asked; raises LogUnavailableError."""
@@ -106,7 +133,7 @@ class Ledger:
         Raises:
             LogUnavailableError: They could not be written; none of them is there.
         """
-        self._put(b"".join([self._line("answer", *each) for each in answers]))
+        self._put([self._line("answer", *each) for each in answers])
         self._sync_soon()
 
     async def close(self) -> None:
@@ -116,7 +143,14 @@ class Ledger:
             await self._syncing
         if self._sync_timer is not None:
             self._sync_timer.cancel()
+        self._closing.set()
+        if self._growing is not None:
+            await self._growing
         os.fdatasync(self._fd)
+        self._on_disk += self._written
+        await self._grow()
+        with contextlib.suppress(OSError):
+            self._tree.keep()
         os.close(self._fd)
         os.close(self._lock)
 
@@ -143,7 +177,7 @@ class Ledger:
         if not waiting:
             return
         try:
-            self._put(b"".join([line for line, _ in waiting]))
+            self._put([line for line, _ in waiting])
         except LogUnavailableError as error:
             for _, future in waiting:
                 if not future.done():
@@ -156,11 +190,12 @@ class Ledger:
         if self._sync_timer is None and self._syncing is None:
             self._sync_timer = self._loop.call_later(SYNC_SECONDS, self._start_sync)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, lines: list[bytes]) -> None:
         try:
             if self._size >= SEGMENT_BYTES and self._syncing is None:
                 self._next_segment()
-            self._write(data)
+            self._write(b"".join(lines))
+            self._written += lines
         except OSError as error:
             events.error("ledger.write", error=error.strerror)
             raise LogUnavailableError("ledger-written") from error
@@ -187,15 +222,20 @@ class Ledger:
         try:
             while True:
                 futures, self._to_sync = self._to_sync, []
+                lines, self._written = self._written, []
                 on_disk = self._size
                 try:
                     await self._loop.run_in_executor(None, os.fdatasync, self._fd)
                 except OSError as error:
                     events.error("ledger.sync", error=error.strerror)
+                    self._written = lines + self._written
                     for future in futures:
                         if not future.done():
                             future.set_exception(LogUnavailableError("ledger-written"))
                 else:
+                    self._on_disk += lines
+                    if self._growing is None and lines:
+                        self._growing = self._loop.create_task(self._grow())
                     for future in futures:
                         if not future.done():
                             future.set_result(None)
@@ -206,33 +246,98 @@ class Ledger:
         if self._size != on_disk:
             self._sync_soon()  # lines that were written meanwhile
 
+    async def _grow(self) -> None:
+        """Take what is on disk into the tree, once a second while there is more."""
+        while self._on_disk:
+            lines, self._on_disk = self._on_disk, []
+            before = self._tree.size
+            try:
+                await asyncio.to_thread(self._tree.extend, [line[:-1] for line in lines])
+            except OSError as error:
+                events.error("ledger.tree", error=error.strerror)
+                if self._tree.size == before:
+                    self._on_disk = lines + self._on_disk
+            if self._closing.is_set():
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), SYNC_SECONDS)
+        self._growing = None
+
     def _next_segment(self) -> None:
         os.fdatasync(self._fd)
+        self._on_disk += self._written
+        self._written = []
         # The old one is let go when the new one is there: on a full disk it may not be.
         fd, size = self._open_segment(self._number + 1)
         os.close(self._fd)
         self._number, self._fd, self._size = self._number + 1, fd, size
 
     def _open_segment(self, number: int) -> tuple[int, int]:
-        path = self._folder / f"{number:08d}.jsonl"
-        fd = -1
+        return _open_whole(self._folder / f"{number:08d}.jsonl")
+
+
+def _open_tree(folder: Path, owner: str, key: Path) -> LedgerTree:
+    """The ledger's tree, after a torn last line was cut off; blocks."""
+    newest = _segments(folder)[-1:]
+    if newest:
+        os.close(_open_whole(newest[0])[0])
+    return LedgerTree.open(folder, key, owner, lambda first: read_lines(folder, first))
+
+
+def _open_whole(path: Path) -> tuple[int, int]:
+    """Open a segment, made if missing, without a torn last line; file descriptor and size. Raises LedgerError."""
+    fd = -1
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+        size = os.fstat(fd).st_size
+        whole = _whole_lines(fd, size)
+        if whole < size:
+            events.warning("ledger.torn_line", segment=path.name, bytes_cut=size - whole)
+            os.ftruncate(fd, whole)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
-            size = os.fstat(fd).st_size
-            whole = _whole_lines(fd, size)
-            if whole < size:
-                events.warning("ledger.torn_line", segment=path.name, bytes_cut=size - whole)
-                os.ftruncate(fd, whole)
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the file's name must survive, too
-            finally:
-                os.close(folder)
+            os.fsync(folder)  # the file's name must survive, too
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
+    return fd, whole
+
+
+def read_lines(folder: Path, first: int = 0) -> Iterator[bytes]:
+    """The lines of a ledger from number `first` on, as they are and without newlines; a torn last line is left out.
+
+    Raises:
+        LedgerError: A file cannot be read, or a line that is not the last is torn.
+    """
+    segments = _segments(folder)
+    skip = first
+    for segment in segments:
+        try:
+            with segment.open("rb") as file:
+                if segment is not segments[-1] and skip and (count := _count_lines(file)) <= skip:
+                    skip -= count
+                    continue
+                file.seek(0)
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        if segment is not segments[-1]:
+                            raise LedgerError(f"{segment}, line {number}: torn, and not the last one")
+                        return
+                    if skip:
+                        skip -= 1
+                        continue
+                    yield line[:-1]
         except OSError as error:
-            if fd >= 0:
-                os.close(fd)
-            raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
-        return fd, whole
+            if isinstance(error, LedgerError):
+                raise
+            raise LedgerError(f"{segment}: {error.strerror}") from error
+
+
+def _count_lines(file: BinaryIO) -> int:
+    return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def read_ledger(folder: Path) -> Iterator[LedgerLine]:

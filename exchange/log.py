@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,7 +31,7 @@ from exchange.log_frames import AnnexKind, Start
 from exchange.log_link import Pending, WriterLink
 from exchange.log_reader import LogReader, StoredIntent
 from exchange.moments import Rfc3339, parse_rfc3339
-from exchange.record import Record, record_bytes
+from exchange.record import Record, record_bytes, salt_digest
 from exchange.store_sqlite import create_file
 from exchange.turns import MOST
 
@@ -263,6 +263,7 @@ class ExchangeLog:
             outcome="unknown",
             query=Raw(query),
             rule="intent-unsettled",
+            salt_digest=salt_digest(intent.salt) if intent.salt else UNSET,
             source="gateway",
             status=0,
         )

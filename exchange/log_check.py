@@ -3,56 +3,60 @@
 Rules:
 1. Nothing stored is believed because something else stored beside it agrees: the only anchor is the log's public key.
    Records lead to leaf hashes, these to tiles and roots, and every signed checkpoint must be the root at its size.
-2. What stands beside a record for searching must say what the record says: changed, it would hide a record from a
-   search.
-3. The signature of a caller beside a record is the one whose digest is in the record, as long as there is a salt.
-4. The record of a change has the id that its content makes; whether the registry still says the same is for
-   `datong audit check` to compare.
-5. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
+2. What stands beside a record or a checkpoint must say what these say (`exchange.entry_checks`, `exchange.annex_checks`).
+3. Of an entry that was removed on record its tile tells the leaf hash, and checkpoints prove the tile. The record of the
+   removal must be there, and speak of that entry. A gap without one is damage.
+4. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
    between two checkpoints, and cannot be placed better than that.
+5. The log may grow, and be pruned, while it is checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TypeVar
 
-import msgspec
+from cryptography import x509
+from sqlalchemy.exc import DBAPIError
 
-from exchange.change_record import CHANGE, is_change, read_change
-from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, open_checkpoint
-from exchange.log_reader import LogReader, StoredEntry
-from exchange.merkle import hash_leaf, root_of
-from exchange.moments import parse_rfc3339
-from exchange.recorded_signatures import evidence_digest
-from exchange.store import SignedSize
+from exchange.annex_checks import (
+    Trusted,
+    Vouched,
+    check_certificate,
+    check_checkpoint,
+    check_intent,
+    check_revocation,
+)
+from exchange.checkpoint import Checkpoint, NoteVerifier
+from exchange.entry_checks import check_entry
+from exchange.log_damage import DamagedLogError
+from exchange.log_event import LogEvent, is_event, read_event
+from exchange.log_reader import LogReader, Removed, StoredEntry
+from exchange.log_rows import LogRows, StoredCheckpoint
+from exchange.merkle import HASH_SIZE, root_of
 from exchange.tiles import WIDTH, Edge, Tile, tree_root
+from exchange.trust_policy import TrustPolicy
 
+_ENTRIES = 1000
+_CHECKPOINTS = 512
 _TILES_AHEAD = 64
-_COLUMNS_DIFFER = "what is stored for searching differs from the record", "检索字段与记录内容不符"
+_LONGEST_SEARCH = 1 << 20
+"""Entries between two checkpoints among which the one that was changed is looked for."""
+_CHANGED_TOGETHER = (
+    "it is not the one that its tile was made from: record and hash were changed together",
+    "与生成数据块时的记录不符：记录及其哈希被一并改动",
+)
+_MISSING = "the entry is missing", "该条记录缺失"
+_TILE_MISSING = "the tile is missing", "该数据块缺失"
+_TILE_DIFFERS = "the tile is not that of the entries", "数据块与记录不符"
 
-_Scalar = str | bool | Annotated[int, msgspec.Meta(gt=-(2**53), lt=2**53)]
-_decode = msgspec.json.Decoder(dict[str, _Scalar | dict[str, _Scalar | list[str]]]).decode
-_encode = msgspec.json.Encoder(order="sorted").encode
+_T = TypeVar("_T")
 
-
-class DamagedLogError(ValueError):
-    """Something stored is not what was written.
-
-    Args:
-        where: `entry 17`, `tile 0/3`, `checkpoint 4096`, `state`.
-        problem: What is wrong with it, English.
-        problem_zh: The same in Chinese.
-        exchange_id: Of the entry, if it is one.
-    """
-
-    def __init__(self, where: str, problem: str, problem_zh: str, exchange_id: str = "") -> None:
-        super().__init__(f"{where}: {problem}")
-        self.where = where
-        self.problem = problem
-        self.problem_zh = problem_zh
-        self.exchange_id = exchange_id
+Progress = Callable[[int, int], None]
+"""(entries checked, entries in all)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,14 @@ class LogSummary:
     checkpoints: int
     signed_size: int
     """Entries under a signed checkpoint; those beyond are only as old as the checkpoint interval."""
-
-
-Progress = Callable[[int, int], None]
-"""(entries checked, entries in all)."""
+    removed: int = 0
+    """Entries that were removed on record."""
+    cosignatures: int = 0
+    """Verified."""
+    stamps: int = 0
+    """Verified."""
+    unverified: int = 0
+    """Cosignatures and stamps of which only the form was checked, since nobody said who may make them."""
 
 
 async def check_log(
@@ -76,6 +84,8 @@ async def check_log(
     verifiers: Sequence[NoteVerifier],
     *,
     held: Sequence[Checkpoint] = (),
+    policy: TrustPolicy | None = None,
+    anchors: Sequence[x509.Certificate] = (),
     progress: Progress | None = None,
 ) -> LogSummary:
     """Check everything that a log holds; it may grow meanwhile.
@@ -83,90 +93,247 @@ async def check_log(
     Args:
         verifiers: Public keys of the log.
         held: Checkpoints kept elsewhere, opened with these keys: from a receipt, or from the file beside the log's key.
+        policy: Names the witnesses whose cosignatures are verified.
+        anchors: Of the authorities whose time stamps are verified; then there may be stamps of no other.
 
     Raises:
         DamagedLogError: Names the first damage.
+        DBAPIError: The database does not answer.
     """
-    size, root = await reader.size()
-    check = _Check(reader, verifiers, size)
-    async for entry in reader.iter_entries(0, size):
-        await check.entry(entry)
-        if progress and not entry.seq % 1000:
-            progress(entry.seq, size)
-    summary = await check.end(root)
-    for checkpoint in held:
-        await check.held(checkpoint)
-    if progress:
-        progress(size, size)
-    return summary
+    witnesses = [one.verifier for one in policy.witnesses] if policy else []
+    check = _Check(reader, Trusted(verifiers, witnesses, anchors))
+    try:
+        return await check.run(held, progress)
+    finally:
+        await check.close()
 
 
 class _Check:
-    def __init__(self, reader: LogReader, verifiers: Sequence[NoteVerifier], size: int) -> None:
+    def __init__(self, reader: LogReader, trusted: Trusted) -> None:
         self._reader = reader
-        self._verifiers = verifiers
-        self._size = size
+        self._rows = LogRows(reader.engine)
+        self._trusted = trusted
+        self._size = 0
         self._edge = Edge.empty()
         self._hashes: list[bytes] = []
+        """Leaf hashes after the edge."""
         self._tiles = 0
         self._stored: dict[int, dict[int, Tile]] = {}
-        self._checkpoints: AsyncIterator[SignedSize] = reader.iter_checkpoints()
-        self._next: SignedSize | None = None
-        self._begun = False
-        self._checked = 0
-        self._signed_size = 0
-        """Size of the last good checkpoint."""
+        """Level -> number -> tile: read ahead."""
+        self._removed: list[Removed] = []
+        self._gone = 0
+        self._checkpoints: AsyncGenerator[_Checked] | None = None
+        self._next: _Checked | None = None
+        self._count = 0
+        self._vouched = Vouched()
+        self._good = Edge.empty()
+        """Of the last good checkpoint."""
+        self._suspect: tuple[str, int] | None = None
+        """A tile that is not that of the entries, and the first entry where they differ: the next checkpoint tells which is wrong."""
         self._last_id = ""
 
-    async def entry(self, entry: StoredEntry) -> None:
-        """Take the next entry."""
-        if not self._begun:
-            self._begun = True
-            await self._advance()
-        expected = self._edge.size + len(self._hashes)
-        if entry.seq != expected:
-            raise DamagedLogError(f"entry {expected}", "the entry is missing", "该条记录缺失")
-        digest = _check_entry(entry)
-        if digest and entry.salt:
-            await self._check_evidence(entry, entry.salt, digest)
-        self._hashes.append(entry.leaf_hash)
-        self._last_id = entry.exchange_id
-        done = entry.seq + 1
-        if not done % WIDTH or (self._next is not None and done == self._next.size):
+    async def run(self, held: Sequence[Checkpoint], progress: Progress | None) -> LogSummary:
+        self._size, root = await self._state()
+        self._checkpoints = self._checked()
+        await self._advance()
+        while self._next is not None and self._next.stored.signed.size <= 0:
+            await self._check_checkpoint(self._next)
+        await self._entries(progress)
+        await self._end(root)
+        for checkpoint in held:
+            await self._held(checkpoint)
+        await self._removals()
+        await self._beside()
+        if progress:
+            progress(self._size, self._size)
+        edge, vouched = self._edge, self._vouched
+        return LogSummary(
+            edge.size,
+            edge.root,
+            self._tiles,
+            self._count,
+            self._good.size,
+            self._gone,
+            vouched.cosignatures,
+            vouched.stamps,
+            vouched.unverified,
+        )
+
+    async def close(self) -> None:
+        """Let go of what was read ahead."""
+        if self._checkpoints is not None:
+            await self._checkpoints.aclose()
+
+    async def _state(self) -> tuple[int, bytes]:
+        rows = await self._read("state", self._rows.state)
+        if len(rows) != 1 or rows[0][0] != 1 or not isinstance(rows[0][1], int) or rows[0][1] < 0:
+            raise DamagedLogError("state", "the row that holds the size of the log was changed", "日志状态行被改动")
+        return rows[0][1:]
+
+    async def _entries(self, progress: Progress | None) -> None:
+        """Walk through all entries in order."""
+        first = 0
+        while first < self._size:
+            rows, evidence = await self._entries_from(first)
+            for entry in rows:
+                if entry.seq != first:
+                    await self._fill(first, entry)
+                try:
+                    check_entry(entry, evidence.get(entry.exchange_id))
+                except DamagedLogError:
+                    await self._settle_suspicion()
+                    raise
+                self._last_id = entry.exchange_id
+                first = entry.seq + 1
+                await self._take(entry.leaf_hash)
+            if not rows:
+                await self._fill(first, None)
+                first = self._size
+            if progress:
+                progress(min(first, self._size), self._size)
+        await self._extend()
+
+    async def _entries_from(self, first: int) -> tuple[list[StoredEntry], dict[str, bytes]]:
+        try:
+            rows, evidence = await self._rows.entries(first, self._size, _ENTRIES)
+        except DBAPIError:
+            # The pages of the database may be damaged: which entry cannot be read?
+            for seq in range(first, min(first + _ENTRIES, self._size)):
+                await self._read(f"entry {seq}", lambda seq=seq: self._rows.entries(seq, seq + 1, 1))  # type: ignore[misc]
+            raise
+        return rows, dict(evidence)
+
+    async def _fill(self, first: int, found: StoredEntry | None) -> None:
+        """Take the leaf hashes of entries from `first` on that are not there from their tiles, if they were removed on record."""
+        end = self._size if found is None else found.seq
+        if end < first:
+            assert found is not None
+            raise DamagedLogError(f"entry {end}", "it stands there twice", "重复出现", found.exchange_id)
+        self._removed = await self._read("removed", self._reader.removed)  # it may have been pruned meanwhile
+        ranges = iter(self._removed)
+        current = next(ranges, None)
+        for seq in range(first, end):
+            while current is not None and current.end <= seq:
+                current = next(ranges, None)
+            if current is None or seq < current.first:
+                raise DamagedLogError(f"entry {seq}", *_MISSING)
+            number, slot = divmod(seq, WIDTH)
+            tile = await self._stored_tile(0, number, keep=True)
+            if tile is None:
+                raise DamagedLogError(f"tile 0/{number}", *_TILE_MISSING)
+            if (slot == 0 or seq == first) and _own_root(tile) != tile.root:
+                raise DamagedLogError(f"tile 0/{number}", *_TILE_DIFFERS)
+            self._gone += 1
+            await self._take(tile.hashes[slot * HASH_SIZE : (slot + 1) * HASH_SIZE])
+
+    async def _take(self, leaf_hash: bytes) -> None:
+        self._hashes.append(leaf_hash)
+        done = self._edge.size + len(self._hashes)
+        if not done % WIDTH or (self._next is not None and done >= self._next.stored.signed.size):
             await self._extend()
 
-    async def end(self, root: bytes) -> LogSummary:
-        """After the last entry: what was expected and did not come, and what is there and should not be."""
-        if not self._begun:
-            await self._advance()
-        await self._extend()
-        edge = self._edge
-        if edge.size != self._size:
-            raise DamagedLogError(f"entry {edge.size}", "the entry is missing", "该条记录缺失")
-        # The log may grow: what lies beyond its end is looked at before the end is.
-        beyond = await self._reader.entry_at(self._size)
-        last_tiles = await self._reader.last_tiles()
-        grown, _ = await self._reader.size()
-        if beyond and grown == self._size:
-            raise DamagedLogError(f"entry {self._size}", "it lies beyond the size of the log", "超出日志长度")
-        if edge.root != root:
-            if self._signed_size == edge.size:
-                raise DamagedLogError("state", "the stored root is not that of the entries", "存储的根哈希与记录不符")
-            raise self._between(edge.size, "the entries do not lead to the stored root", "记录与存储的根哈希不符")
-        if self._next is not None and self._next.size > grown:
-            raise DamagedLogError(
-                f"entry {grown}",
-                f"a checkpoint of {self._next.size} entries was signed, the log ends here: entries were removed",
-                f"已签署 {self._next.size} 条记录的检查点，而日志到此为止：记录被删除",
-            )
-        for level, number in last_tiles.items():
-            if number >= grown >> (8 * (level + 1)):
-                raise DamagedLogError(f"tile {level}/{number}", "it lies beyond the log", "超出日志长度")
-        if (doubled := await self._reader.doubled()) is not None:
-            raise DamagedLogError(f"exchange {doubled}", "it has two records", "存在两条记录", doubled)
-        return LogSummary(edge.size, edge.root, self._tiles, self._checked, self._signed_size)
+    async def _extend(self) -> None:
+        """Append the hashes that were taken, and compare the tiles and the checkpoint that they complete."""
+        self._edge, tiles = self._edge.extended(self._hashes)
+        self._hashes = []
+        for tile in tiles:
+            await self._check_tile(tile)
+        while self._next is not None and self._next.stored.signed.size <= self._edge.size:
+            await self._check_checkpoint(self._next)
 
-    async def held(self, checkpoint: Checkpoint) -> None:
+    async def _advance(self) -> None:
+        assert self._checkpoints is not None
+        self._next = await anext(self._checkpoints, None)
+
+    async def _check_checkpoint(self, checked: _Checked) -> None:
+        size = checked.stored.signed.size
+        if checked.damage is not None:
+            raise checked.damage
+        if size < self._edge.size or (self._count and size <= self._good.size):
+            raise DamagedLogError(f"checkpoint {size}", "it stands there twice", "重复出现")
+        if checked.stored.signed.root != self._edge.root:
+            if (seq := await self._changed_between(size, checked.stored.signed.root)) is not None:
+                raise await self._changed_entry(seq)
+            raise self._between(
+                size,
+                f"the entries are not those of the checkpoint signed at {size}",
+                f"记录与在 {size} 条处签署的检查点不符",
+            )
+        if self._suspect is not None:
+            raise DamagedLogError(self._suspect[0], *_TILE_DIFFERS)
+        self._count += 1
+        self._vouched += checked.vouched
+        self._good = self._edge
+        await self._advance()
+
+    async def _changed_between(self, size: int, root: bytes) -> int | None:
+        """The first entry since the last good checkpoint whose tile tells another hash, if that one leads to the signed root."""
+        first = self._good.size
+        if size - first > _LONGEST_SEARCH:
+            return None
+        own = await self._rows.leaf_hashes(first, size)
+        told = dict(own)
+        for number in range(first // WIDTH, -(-size // WIDTH)):
+            tile = (await self._reader.stored_tiles(0, number, 1)).get(number)
+            if tile is not None and _own_root(tile) == tile.root:
+                told |= dict(enumerate(_hashes_in(tile), number * WIDTH))
+        if any(seq not in told for seq in range(first, size)):
+            return None
+        edge, _ = self._good.extended([told[seq] for seq in range(first, size)])
+        if edge.root != root:
+            return None
+        return next((seq for seq in range(first, size) if own.get(seq, told[seq]) != told[seq]), None)
+
+    async def _changed_entry(self, seq: int) -> DamagedLogError:
+        entry = await self._reader.entry_at(seq)
+        return DamagedLogError(f"entry {seq}", *_CHANGED_TOGETHER, entry.exchange_id if entry else "")
+
+    def _between(self, size: int, problem: str, problem_zh: str) -> DamagedLogError:
+        first, last = self._good.size, size - 1
+        where = f"entry {first}" if first == last else f"entries {first} to {last}"
+        return DamagedLogError(where, problem, problem_zh, self._last_id if first == last else "")
+
+    async def _check_tile(self, tile: Tile) -> None:
+        stored = await self._stored_tile(tile.level, tile.number)
+        where = f"tile {tile.level}/{tile.number}"
+        self._tiles += 1
+        if stored is None:
+            raise DamagedLogError(where, *_TILE_MISSING)
+        if (stored.hashes == tile.hashes and stored.root == tile.root) or self._suspect is not None:
+            return
+        if tile.level or _own_root(stored) != stored.root:
+            raise DamagedLogError(where, *_TILE_DIFFERS)
+        ours, theirs = _hashes_in(tile), _hashes_in(stored)
+        seq = tile.number * WIDTH + next(slot for slot in range(WIDTH) if ours[slot] != theirs[slot])
+        if seq < self._good.size:
+            raise DamagedLogError(where, *_TILE_DIFFERS)  # a checkpoint has proven the entry
+        self._suspect = where, seq
+
+    async def _settle_suspicion(self) -> None:
+        """Without a checkpoint that could tell: a tile that is good in itself is rather believed than an entry."""
+        if self._suspect is not None:
+            raise await self._changed_entry(self._suspect[1])
+
+    async def _stored_tile(self, level: int, number: int, *, keep: bool = False) -> Tile | None:
+        ahead = self._stored.setdefault(level, {})
+        if number not in ahead:
+            ahead.clear()
+            where = f"tile {level}/{number}"
+            ahead.update(await self._read(where, lambda: self._reader.stored_tiles(level, number, _TILES_AHEAD)))
+        return ahead.get(number) if keep else ahead.pop(number, None)
+
+    async def _end(self, root: bytes) -> None:
+        """After the last entry: what is there and should not be, and the root of all."""
+        await self._settle_suspicion()
+        stray = await self._read("rows", self._rows.stray)
+        if stray is not None:
+            raise DamagedLogError(stray.where, stray.problem, stray.problem_zh, stray.exchange_id)
+        if self._edge.root != root:
+            if self._good.size == self._edge.size:
+                raise DamagedLogError("state", "the stored root is not that of the entries", "存储的根哈希与记录不符")
+            raise self._between(self._edge.size, "the entries do not lead to the stored root", "记录与存储的根哈希不符")
+
+    async def _held(self, checkpoint: Checkpoint) -> None:
         """After the end: a checkpoint that was kept elsewhere."""
         if checkpoint.size > self._size:
             raise DamagedLogError(
@@ -181,141 +348,117 @@ class _Check:
                 f"与另存的 {checkpoint.size} 条记录的检查点不符",
             )
 
-    async def _check_evidence(self, entry: StoredEntry, salt: bytes, digest: str) -> None:
-        evidence = await self._reader.evidence(entry.exchange_id)
-        if evidence is None and await self._reader.entry_at(entry.seq) != entry:
-            return  # its salt was erased while it was looked at
-        if evidence is None or evidence_digest(salt, evidence) != digest:
-            raise DamagedLogError(
-                f"entry {entry.seq}",
-                "the caller's signature beside it, or its salt, is missing or was changed",
-                "旁存的调用方签名或盐值缺失或被改动",
-                entry.exchange_id,
-            )
+    async def _removals(self) -> None:
+        """What is said of removed entries is what the records of their removal say."""
+        for removed in await self._read("removed", self._reader.removed):
+            where = f"removed {removed.first}"
+            entry = await self._reader.entry_at(removed.seq)
+            if entry is not None:
+                check_entry(entry, None)
+            if entry is None or not _speaks_of(entry, removed):
+                raise DamagedLogError(
+                    where,
+                    f"entry {removed.seq} is not the record that entries {removed.first} to {removed.end - 1} were removed",
+                    f"第 {removed.seq} 条并非删除第 {removed.first} 至 {removed.end - 1} 条的记录",
+                )
 
-    async def _extend(self) -> None:
-        """Append the hashes that were taken, and compare the tiles and the checkpoint that they complete."""
-        self._edge, tiles = self._edge.extended(self._hashes)
-        self._hashes = []
-        for tile in tiles:
-            await self._check_tile(tile)
-        if self._next is not None and self._next.size == self._edge.size:
-            self._check_checkpoint(self._next)
-            await self._advance()
-
-    async def _advance(self) -> None:
-        self._next = await anext(self._checkpoints, None)
-        if self._next is not None and self._next.size == 0:
-            self._check_checkpoint(self._next)
-            self._next = await anext(self._checkpoints, None)
-
-    def _check_checkpoint(self, stored: SignedSize) -> None:
-        where = f"checkpoint {stored.size}"
+    async def _beside(self) -> None:
+        """Tables that no checkpoint proves."""
         try:
-            signed = open_checkpoint(stored.note, self._verifiers)
-        except NoteError as error:
-            raise DamagedLogError(where, str(error), "签名无效或格式不正确") from error
-        if (signed.size, signed.root) != (stored.size, stored.root):
-            raise DamagedLogError(where, "its columns differ from the signed note", "字段与签名内容不符")
-        if signed.root != self._edge.root:
-            raise self._between(
-                stored.size,
-                f"the entries are not those of the checkpoint signed at {stored.size}",
-                f"记录与在 {stored.size} 条处签署的检查点不符",
-            )
-        self._checked += 1
-        self._signed_size = stored.size
+            async for fingerprint, der in self._rows.certificates():
+                check_certificate(fingerprint, der)
+            async for news in self._rows.revocations():
+                check_revocation(news)
+            async for intent in self._rows.intents():
+                check_intent(intent)
+        except DBAPIError as error:
+            raise await self._unreadable("a table beside the log", error) from error
 
-    def _between(self, size: int, problem: str, problem_zh: str) -> DamagedLogError:
-        first, last = self._signed_size, size - 1
-        where = f"entry {first}" if first == last else f"entries {first} to {last}"
-        return DamagedLogError(where, problem, problem_zh, self._last_id if first == last else "")
+    async def _read(self, where: str, work: Callable[[], Awaitable[_T]]) -> _T:
+        """What `work` reads.
 
-    async def _check_tile(self, tile: Tile) -> None:
-        stored = await self._stored_tile(tile.level, tile.number)
-        where = f"tile {tile.level}/{tile.number}"
-        self._tiles += 1
-        if stored is None:
-            raise DamagedLogError(where, "the tile is missing", "该数据块缺失")
-        if stored.hashes == tile.hashes and stored.root == tile.root:
-            return
-        own_root = root_of([stored.hashes[at : at + 32] for at in range(0, len(stored.hashes), 32)])
-        if tile.level or own_root != stored.root or len(stored.hashes) != len(tile.hashes):
-            raise DamagedLogError(where, "the tile is not that of the entries", "数据块与记录不符")
-        slot = next(
-            at for at in range(WIDTH) if stored.hashes[32 * at : 32 * at + 32] != tile.hashes[32 * at : 32 * at + 32]
-        )
-        seq = tile.number * WIDTH + slot
-        entry = await self._reader.entry_at(seq)
-        raise DamagedLogError(
-            f"entry {seq}",
-            "it is not the one that its tile was made from: record and hash were changed together",
-            "与生成数据块时的记录不符：记录及其哈希被一并改动",
-            entry.exchange_id if entry else "",
-        )
-
-    async def _stored_tile(self, level: int, number: int) -> Tile | None:
-        ahead = self._stored.setdefault(level, {})
-        if number not in ahead:
-            ahead.clear()
-            ahead.update(await self._reader.stored_tiles(level, number, _TILES_AHEAD))
-        return ahead.pop(number, None)
-
-
-def _check_entry(entry: StoredEntry) -> str:
-    """The digest of the caller's signature, or nothing, if a row says what its record says, which has one reading.
-
-    Raises:
-        DamagedLogError: It does not.
-    """
-    digest = ""
-    problem = None
-    if hash_leaf(entry.leaf) != entry.leaf_hash:
-        problem = "its bytes do not have its hash: it was changed", "内容与哈希不符：记录被改动"
-    elif is_change(entry.leaf):
-        problem = _fault_of_change(entry)
-    else:
+        Raises:
+            DamagedLogError: The database answers, but not this: what it holds there cannot be read.
+        """
         try:
-            record = _decode(entry.leaf)
-        except msgspec.MsgspecError:
-            problem = "it is not a record", "不是有效的记录"
-        else:
-            if _encode(record) != entry.leaf:
-                problem = "it is not in canonical form", "不是规范格式"
-            elif not _columns_agree(entry, record):
-                problem = _COLUMNS_DIFFER
-            else:
-                query = record["query"]
-                digest = str(query.get("signature_digest", "")) if isinstance(query, dict) else ""
-    if problem:
-        raise DamagedLogError(f"entry {entry.seq}", *problem, entry.exchange_id)
-    return digest
+            return await work()
+        except DBAPIError:
+            pass  # it may have been away for a moment
+        try:
+            return await work()
+        except DBAPIError as error:
+            raise await self._unreadable(where, error) from error
+
+    async def _unreadable(self, where: str, error: DBAPIError) -> DamagedLogError:
+        """What to raise when something could not be read; raises DBAPIError if the database does not answer at all."""
+        await self._rows.state()
+        problem = f"it cannot be read, the database is damaged there: {error.orig}"
+        return DamagedLogError(where, problem, "无法读取，数据库已损坏")
+
+    async def _checked(self) -> AsyncGenerator[_Checked]:
+        """All checkpoints in order, read and verified ahead in threads: verifying a signature leaves this thread free."""
+        threads = os.cpu_count() or 1
+
+        async def page(after: int | None) -> tuple[list[StoredCheckpoint], list[_Checked]]:
+            where = "the first checkpoints" if after is None else f"checkpoints after {after}"
+            found = await self._read(where, lambda: self._rows.checkpoints(after, self._size, _CHECKPOINTS))
+            step = max(16, -(-len(found) // threads))
+            parts = [found[at : at + step] for at in range(0, len(found), step)]
+            checked = await asyncio.gather(*[asyncio.to_thread(_verified, part, self._trusted) for part in parts])
+            return found, [each for part in checked for each in part]
+
+        task = asyncio.create_task(page(None))
+        try:
+            while True:
+                found, checked = await task
+                last = len(found) < _CHECKPOINTS
+                if not last:
+                    task = asyncio.create_task(page(found[-1].signed.size))
+                for each in checked:
+                    yield each
+                if last:
+                    return
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
-def _fault_of_change(entry: StoredEntry) -> tuple[str, str] | None:
-    """What is wrong with the record of a change or with what stands beside it, English and Chinese."""
-    try:
-        change, recorded_at = read_change(entry.leaf)
-    except ValueError as error:
-        return f"it is not a record of a change: {error}", "不是有效的变更记录"
-    beside = (entry.exchange_id, entry.outcome, entry.rule, entry.at_ms, entry.client, entry.service)
-    says = (change.id, CHANGE, change.action, parse_rfc3339(recorded_at), "", change.target)
-    return None if beside == says else _COLUMNS_DIFFER
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A checkpoint and what was found of it, its place in the tree apart."""
+
+    stored: StoredCheckpoint
+    vouched: Vouched
+    damage: DamagedLogError | None
 
 
-def _columns_agree(entry: StoredEntry, record: dict[str, _Scalar | dict[str, _Scalar | list[str]]]) -> bool:
-    query, ended_at = record.get("query"), record.get("ended_at")
-    if not isinstance(query, dict) or not isinstance(ended_at, str):
+def _verified(stored: Sequence[StoredCheckpoint], trusted: Trusted) -> list[_Checked]:
+    found = []
+    for each in stored:
+        try:
+            found.append(_Checked(each, check_checkpoint(each, trusted), None))
+        except DamagedLogError as damage:
+            found.append(_Checked(each, Vouched(), damage))
+    return found
+
+
+def _hashes_in(tile: Tile) -> list[bytes]:
+    return [tile.hashes[at : at + HASH_SIZE] for at in range(0, len(tile.hashes), HASH_SIZE)]
+
+
+def _own_root(tile: Tile) -> bytes:
+    """The root of the hashes in a tile; nothing if they are not as many as they should be."""
+    return root_of(_hashes_in(tile)) if len(tile.hashes) == WIDTH * HASH_SIZE else b""
+
+
+def _speaks_of(entry: StoredEntry, removed: Removed) -> bool:
+    """Whether an entry is the record that says of a removal what the row beside it says."""
+    if not is_event(entry.leaf) or not 0 <= removed.first < removed.end <= removed.seq:
         return False
-    try:
-        at_ms = parse_rfc3339(ended_at)
-    except ValueError:
-        return False
-    return (entry.exchange_id, entry.outcome, entry.rule, entry.at_ms, entry.client, entry.service) == (
-        record.get("id"),
-        record.get("outcome"),
-        record.get("rule"),
-        at_ms,
-        query.get("client", ""),
-        query.get("service", ""),
+    event: LogEvent = read_event(entry.leaf)
+    ranges = event.details.get("ranges")
+    return (
+        (event.kind, event.act, event.details.get("segment")) == ("retention", "segment.pruned", removed.segment)
+        and isinstance(ranges, list)
+        and [removed.first, removed.end] in ranges
     )

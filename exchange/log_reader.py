@@ -4,7 +4,8 @@ Rules:
 1. Pages follow the entries' numbers, newest first, from a cursor: they stay correct while the log grows, and cost the
    same at any depth. Nothing is counted.
 2. The time of an entry is its gateway's clock, so entries are in order of time only nearly. A search by time narrows
-   the numbers by bisection, assuming clocks within five minutes of each other, and then compares exactly.
+   the numbers by bisection, assuming clocks within five minutes of each other, and then compares exactly. Where an
+   entry was removed, the next that is there stands for it.
 3. Every read is short: a long one would keep SQLite from ever shortening its write-ahead log.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -30,6 +31,7 @@ from exchange.log_tables import (
     entries,
     evidence,
     intents,
+    removed,
     revocations,
     stamps,
     state,
@@ -43,6 +45,7 @@ Kind = Literal["exchange", "change", "access", "retention", "any"]
 _CHUNK = 1000
 # Spelled out, not a parameter: only then is the index used that holds these entries alone.
 _IS_CHANGE = entries.c.outcome == sa.literal_column(f"'{CHANGE}'")
+_IS_EVENT = entries.c.outcome.in_([sa.literal_column(f"'{kind}'") for kind in sorted(KINDS)])
 _IS_EXCHANGE = entries.c.outcome.not_in([CHANGE, *sorted(KINDS)])
 
 # SQLite lets anyone store a text where bytes belong: read as bytes, it is what a check can name, and no crash.
@@ -61,16 +64,19 @@ _STORED_TILE = """SELECT {part}, number, hashes FROM log_tiles
     WHERE number >= :first{part} AND number < :end{part} AND level = :level{part}"""
 _ROOTS_BELOW = """SELECT {part}, number, root FROM log_tiles
     WHERE number >= :first{part} AND number < :end{part} AND level = :level{part}"""
-_LEAF_HASHES = """SELECT {part}, seq, leaf_hash FROM log_entries WHERE seq >= :first{part} AND seq < :end{part}"""
+# Entries may have been removed: when the tile that now holds these hashes is complete, it is asked, not the entries.
+_LEAF_HASHES = """SELECT {part}, seq, leaf_hash FROM log_entries WHERE seq >= :first{part} AND seq < :end{part}
+    AND NOT EXISTS (SELECT 1 FROM log_tiles WHERE level = 0 AND number = :number{part})"""
+_LEAF_TILE = """SELECT {part}, number, hashes FROM log_tiles WHERE level = 0 AND number = :number{part}"""
 
 _BISECT = sa.text(
     """
     WITH RECURSIVE search (low, high) AS (
         SELECT CAST(0 AS BIGINT), (SELECT size FROM log_state)
         UNION ALL
-        SELECT CASE WHEN (SELECT at_ms FROM log_entries WHERE seq = (low + high) / 2) < :at_ms
+        SELECT CASE WHEN (SELECT at_ms FROM log_entries WHERE seq >= (low + high) / 2 ORDER BY seq LIMIT 1) < :at_ms
                     THEN (low + high) / 2 + 1 ELSE low END,
-               CASE WHEN (SELECT at_ms FROM log_entries WHERE seq = (low + high) / 2) < :at_ms
+               CASE WHEN (SELECT at_ms FROM log_entries WHERE seq >= (low + high) / 2 ORDER BY seq LIMIT 1) < :at_ms
                     THEN high ELSE (low + high) / 2 END
         FROM search WHERE low < high
     )
@@ -128,6 +134,14 @@ class EntryFilter:
     """Exclusive."""
 
 
+class StampTime(NamedTuple):
+    """That an authority stamped the checkpoint of a size, and when, by its own clock."""
+
+    size: int
+    authority: str
+    at_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRevocation:
     """A CRL or an OCSP response that a gateway went by."""
@@ -139,6 +153,20 @@ class StoredRevocation:
     this_update_ms: int
     next_update_ms: int | None
     der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Entries that were removed when their time was over. All of them lie in complete tiles, which stay."""
+
+    first: int
+    end: int
+    """Exclusive."""
+    seq: int
+    """Number of the record that says so: a `LogEvent` of kind `retention` and act `segment.pruned`, whose details have
+    `[first, end]` among `ranges`."""
+    segment: str
+    """Hex SHA-256 of the manifest of the archive segment that holds them; the record says it too, as `segment`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +182,11 @@ class LogReader:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """Where it reads; for those in this room who read more of the same log."""
+        return self._engine
 
     async def size(self) -> tuple[int, bytes]:
         """Number of entries and root of the tree, as stored."""
@@ -174,18 +207,25 @@ class LogReader:
             return {row[0]: row[1] for row in await connection.execute(query)}
 
     async def counts(self) -> tuple[int, int]:
-        """How many exchanges and how many changes are on record."""
-        count = sa.select(sa.func.count()).select_from(entries).where(_IS_CHANGE)
+        """How many exchanges and how many changes are on record; acts on the log are neither."""
+        count = sa.select(sa.func.count()).select_from(entries)
         async with reading(self._engine) as connection:
             size = int((await connection.execute(sa.select(state.c.size))).scalar_one())
-            changes = int((await connection.execute(count)).scalar_one())
-        return size - changes, changes
+            changes = int((await connection.execute(count.where(_IS_CHANGE))).scalar_one())
+            acts = int((await connection.execute(count.where(_IS_EVENT))).scalar_one())
+        return size - changes - acts, changes
 
     async def entry_at(self, seq: int) -> StoredEntry | None:
         """The entry with a number."""
         async with reading(self._engine) as connection:
             row = (await connection.execute(sa.select(*_ENTRY).where(entries.c.seq == seq))).first()
         return StoredEntry(*row) if row else None
+
+    async def entries_at(self, numbers: Sequence[int]) -> list[StoredEntry]:
+        """Those of the entries with these numbers, a thousand at most, that are there; in any order."""
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(sa.select(*_ENTRY).where(entries.c.seq.in_(numbers)))).all()
+        return [StoredEntry(*row) for row in rows]
 
     async def page(self, wanted: EntryFilter | None = None, *, cursor: str | None = None, limit: int = 50) -> Page:
         """Up to `limit` entries, newest first.
@@ -222,6 +262,11 @@ class LogReader:
             rows = (await connection.execute(query)).all()
         found = tuple([StoredEntry(*row) for row in rows[:limit]])
         return Page(found, str(found[-1].seq) if len(rows) > limit else None)
+
+    async def first_at(self, at_ms: int) -> int:
+        """Number of the first entry at or after an instant, if entries were in order of time (rule 2)."""
+        async with reading(self._engine) as connection:
+            return await self._first_at(connection, at_ms)
 
     async def _first_at(self, connection: AsyncConnection, at_ms: int) -> int:
         """Number of the first entry at or after an instant, if entries were in order of time."""
@@ -280,6 +325,19 @@ class LogReader:
         async with reading(self._engine) as connection:
             return [(row.size, row.witness) for row in await connection.execute(query)]
 
+    async def next_cosigned(self, witnesses: Sequence[str], size: int) -> dict[str, int]:
+        """Name of a witness's key -> the smallest tree of at least `size` entries that it has cosigned, where there is one."""
+        found = {}
+        async with reading(self._engine) as connection:
+            for name in witnesses:
+                query = sa.select(cosignatures.c.size).where(
+                    cosignatures.c.size >= size, cosignatures.c.witness == name
+                )
+                row = (await connection.execute(query.order_by(cosignatures.c.size).limit(1))).first()
+                if row is not None:
+                    found[name] = int(row.size)
+        return found
+
     async def stamps(self, size: int) -> dict[str, bytes]:
         """Name of an authority -> its RFC 3161 token (DER) over the text of the checkpoint of a size."""
         query = sa.select(stamps.c.authority, sa.cast(stamps.c.token, sa.LargeBinary).label("token"))
@@ -293,13 +351,49 @@ class LogReader:
             rows = await connection.execute(query.order_by(stamps.c.size, stamps.c.authority).limit(limit))
             return [(row.size, row.authority) for row in rows]
 
-    async def revocations(self, about: str, *, until_ms: int, limit: int = 1) -> list[StoredRevocation]:
-        """News about an issuer or a certificate that were issued by `until_ms`, the newest first."""
+    async def stamp_times(
+        self, *, above: int = -1, below: int | None = None, authority: str = "", limit: int
+    ) -> list[StampTime]:
+        """When stamps were made, on checkpoints of more than `above` and fewer than `below` entries, the largest first.
+
+        Args:
+            authority: Whose; empty: of all, by name where they stamped the same checkpoint.
+        """
+        columns = [stamps.c[name] for name in StampTime._fields]
+        query = sa.select(*columns).where(stamps.c.size > above).limit(limit)
+        if below is not None:
+            query = query.where(stamps.c.size < below)
+        if authority:
+            query = query.where(stamps.c.authority == authority)
+        async with reading(self._engine) as connection:
+            rows = await connection.execute(query.order_by(stamps.c.size.desc(), stamps.c.authority))
+            return [StampTime(*row) for row in rows]
+
+    async def entered_at(self, first: int, end: int) -> int | None:
+        """Time of the first entry that is there among those from number `first` up to, not including, `end`; unix ms."""
+        query = sa.select(entries.c.at_ms).where(entries.c.seq >= first, entries.c.seq < end)
+        async with reading(self._engine) as connection:
+            return (await connection.execute(query.order_by(entries.c.seq).limit(1))).scalar()
+
+    async def revocations(self, about: Sequence[str], *, at_ms: int, limit: int) -> list[StoredRevocation]:
+        """News about issuers and certificates that held at an instant, the newest first."""
         columns = [revocations.c[name] for name in StoredRevocation.__slots__]
-        query = sa.select(*columns).where(revocations.c.about == about, revocations.c.this_update_ms <= until_ms)
+        query = sa.select(*columns).where(revocations.c.about.in_(about), revocations.c.this_update_ms <= at_ms)
+        query = query.where(sa.or_(revocations.c.next_update_ms.is_(None), revocations.c.next_update_ms >= at_ms))
         async with reading(self._engine) as connection:
             rows = await connection.execute(query.order_by(revocations.c.this_update_ms.desc()).limit(limit))
             return [StoredRevocation(*row) for row in rows]
+
+    async def removed(self, first: int = 0, end: int | None = None) -> list[Removed]:
+        """Ranges of removed entries that touch [first, end), in order; to the end of the log if `end` is None."""
+        query = sa.select(*[removed.c[name] for name in Removed.__slots__]).where(removed.c.end > first)
+        # Ranges do not overlap: the last that begins by `first` is the first that can reach beyond it.
+        below = sa.select(sa.func.max(removed.c.first)).where(removed.c.first <= first).scalar_subquery()
+        query = query.where(removed.c.first >= sa.func.coalesce(below, 0)).order_by(removed.c.first)
+        if end is not None:
+            query = query.where(removed.c.first < end)
+        async with reading(self._engine) as connection:
+            return [Removed(*row) for row in await connection.execute(query)]
 
     async def iter_checkpoints(self) -> AsyncIterator[SignedSize]:
         """All checkpoints, by size."""
@@ -315,12 +409,12 @@ class LogReader:
                 return
             after = rows[-1].size
 
-    async def certificate(self, fingerprint: str) -> bytes | None:
-        """DER of a certificate that stands in some record."""
-        query = sa.select(certificates.c.der).where(certificates.c.fingerprint == fingerprint)
+    async def certificates_of(self, fingerprints: Sequence[str]) -> dict[str, bytes]:
+        """Fingerprint -> DER of those certificates that are kept with the log."""
+        query = sa.select(certificates.c.fingerprint, certificates.c.der)
         async with reading(self._engine) as connection:
-            row = (await connection.execute(query)).first()
-        return bytes(row.der) if row else None
+            rows = await connection.execute(query.where(certificates.c.fingerprint.in_(fingerprints)))
+            return {row.fingerprint: bytes(row.der) for row in rows}
 
     async def certificates(self) -> list[bytes]:
         """DER of all certificates that were seen; few, since each stands here once."""
@@ -376,15 +470,14 @@ class LogReader:
         for part, tile in enumerate(wanted):
             first = first_hash(tile)
             if tile.width == WIDTH:
-                select, bounds = _STORED_TILE, (tile.number, tile.number + 1, tile.level)
+                select, bounds = _STORED_TILE, {"first": tile.number, "end": tile.number + 1, "level": tile.level}
             elif tile.level:
-                select, bounds = _ROOTS_BELOW, (first, first + tile.width, tile.level - 1)
+                select, bounds = _ROOTS_BELOW, {"first": first, "end": first + tile.width, "level": tile.level - 1}
             else:
-                select, bounds = _LEAF_HASHES, (first, first + tile.width, 0)
+                select, bounds = _LEAF_HASHES, {"first": first, "end": first + tile.width, "number": tile.number}
+                selects.append(_LEAF_TILE.format(part=part))
             selects.append(select.format(part=part))
-            values |= dict(zip((f"first{part}", f"end{part}", f"level{part}"), bounds, strict=True))
-            if select is _LEAF_HASHES:
-                del values[f"level{part}"]
+            values |= {f"{name}{part}": value for name, value in bounds.items()}
         async with self._engine.connect() as connection:
             rows = (await connection.execute(sa.text(" UNION ALL ".join(selects)), values)).all()
         parts: list[list[bytes]] = [[] for _ in wanted]

@@ -2,11 +2,13 @@
 
 Rules:
 1. Beside its primary key the hot table has two indexes and no more: each costs as much as the row itself. A third holds the
-   few records of changes, and costs those of exchanges nothing.
+   few records of changes, a fourth those of acts on the log, and they cost those of exchanges nothing.
 2. Identifiers compare byte by byte on both databases, so that a prefix is a range.
 3. Rows of entries, tiles and checkpoints are never changed, but for `salt`: setting it to null unlinks the digests of
    an entry from whatever was exchanged, and breaks no proof.
 4. With its salt the evidence of an entry goes, by a trigger: whoever erases the one, by whatever means, erases both.
+5. A row of an entry is only removed together with what says so: a row of `log_removed`, and the record that it names.
+   Tiles and checkpoints stay for ever, so every proof can still be made.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ _Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 # On SQLite only INTEGER PRIMARY KEY is the row's own number.
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _ONLY_CHANGES = sa.text("outcome = 'change'")
+_ONLY_EVENTS = sa.text("outcome IN ('access', 'retention')")
 
 entries = sa.Table(
     "log_entries",
@@ -37,6 +40,7 @@ entries = sa.Table(
     sa.Index("log_entries_exchange_id", "exchange_id", unique=True),
     sa.Index("log_entries_client", "client", "seq"),
     sa.Index("log_entries_changes", "seq", sqlite_where=_ONLY_CHANGES, postgresql_where=_ONLY_CHANGES),
+    sa.Index("log_entries_events", "seq", sqlite_where=_ONLY_EVENTS, postgresql_where=_ONLY_EVENTS),
 )
 
 tiles = sa.Table(
@@ -61,7 +65,6 @@ checkpoints = sa.Table(
     metadata,
     sa.Column("size", _Number, primary_key=True, autoincrement=False),
     sa.Column("root", sa.LargeBinary, nullable=False),
-    sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
 )
 
@@ -100,6 +103,7 @@ cosignatures = sa.Table(
     sa.Column("witness", _Text, primary_key=True),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("line", sa.Text, nullable=False),
+    sa.Index("log_cosignatures_witness", "witness", "size"),
 )
 """Signature lines of witnesses over the checkpoint of a size (C2SP tlog-cosignature); `witness` is the key's name."""
 
@@ -125,5 +129,21 @@ revocations = sa.Table(
     sa.Column("der", sa.LargeBinary, nullable=False),
     sa.Index("log_revocations_about", "about", "this_update_ms"),
 )
-"""CRLs and OCSP responses that a gateway went by, for receipts. `digest` is the SHA-256 of `der`, hex; `about` is the hex SHA-256
-of the issuer's name (DER) for a `crl`, and the same, a colon and the serial number in hex for an `ocsp` response."""
+"""CRLs and OCSP responses that a gateway went by, for receipts. `about` is the hex SHA-256 of the issuer's name (DER) for a
+`crl`; for an `ocsp` response the issuer name's hash as it stands there, a colon and the serial number, in hex. `digest` is the
+hex SHA-256 of `about` and `der`."""
+
+removed = sa.Table(
+    "log_removed",
+    metadata,
+    sa.Column("first", _Number, primary_key=True, autoincrement=False),
+    sa.Column("end", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("segment", _Text, nullable=False),
+)
+"""Entries `first` up to, not including, `end` were removed when their time was over (`exchange.retention`).
+
+Entry `seq` is the record of that, written in the same transaction: a `LogEvent` of kind `retention`, act `segment.pruned`, whose
+details have `segment`, and `[first, end]` among `ranges`. `segment` is the hex SHA-256 of the manifest of the archive segment
+that holds them. Ranges do not overlap, and lie below `seq` and in complete tiles: their leaf hashes stand in `log_tiles`, level 0.
+"""

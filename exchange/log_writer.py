@@ -6,9 +6,11 @@ Rules:
 2. It alone holds the log's key. It signs only what is stored, at most `checkpoint_interval` after a change or when
    asked, and never below or beside what it signed before: that is kept in the database and in a file beside the key,
    so that an old copy of the database is recognised.
-3. A database that fails is an answer, not an end: the batch is refused and the next one tries again. A log that
+3. No entry is long without a signed checkpoint over it, not even one that a writer left behind when it died. If signing fails
+   for COVERED_WITHIN seconds, nothing more is appended until it succeeds.
+4. A database that fails is an answer, not an end: the batch is refused and the next one tries again. A log that
    contradicts itself is an end.
-4. It lives as long as the socket: when the gateway closes it or dies, what was received is written and the process
+5. It lives as long as the socket: when the gateway closes it or dies, what was received is written and the process
    ends. Signals meant for the gateway reach a whole process group; the writer ignores them, since the gateway still
    needs it.
 """
@@ -18,12 +20,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -37,6 +40,13 @@ from exchange.tiles import Edge, tree_root
 CORRUPT, UNAVAILABLE = 3, 4
 """Exit codes: the log contradicts itself; the database or the key cannot be read."""
 
+COVERED_WITHIN = 45.0
+"""Seconds after which an entry without a signed checkpoint stops the log. A minute is promised."""
+
+_LOOK_SECONDS = 20.0
+"""How often a writer without work looks whether another one left entries unsigned."""
+_AGAIN_SECONDS = 1.0
+"""Until signing is tried again, at most."""
 _BUFFER = 4 << 20
 
 
@@ -72,17 +82,36 @@ class LastSigned:
             ) from error
 
     def write(self, size: int, note: str) -> None:
-        """Replace it, durably; raises OSError."""
+        """Replace it by a larger one, durably; raises OSError."""
         if size <= self.size:
             return
-        # Writers of several gateways may share the key: each has a name of its own for the new file.
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(note)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        with self._turn() as folder:
+            if size > self._stored_size():
+                temporary = self._path.with_name(f"{self._path.name}.new")
+                with temporary.open("w", encoding="utf-8") as file:
+                    file.write(note)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self._path)
+                os.fsync(folder)
         self.size = size
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[int]:
+        """The folder, while it is ours: writers of several gateways may share the key, and none undoes what another wrote."""
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _stored_size(self) -> int:
+        """What the file says now. Whether it was signed is looked at when a writer starts, not here."""
+        try:
+            return int(self._path.read_text(encoding="utf-8").split("\n")[1])
+        except (FileNotFoundError, ValueError, IndexError):
+            return -1
 
 
 class LogWriter:
@@ -95,6 +124,12 @@ class LogWriter:
         self._gateway = gateway
         self._boot = boot
         self._edge: Edge | None = None
+        self._uncovered_since: float | None = None
+        """Of `time.monotonic`: since when there is an entry that no signed checkpoint covers; None if there is none."""
+
+    def sign_at(self, interval: float) -> float | None:
+        """When (of `time.monotonic`) to sign, so that no entry waits longer than `interval` seconds; None if all are covered."""
+        return None if self._uncovered_since is None else self._uncovered_since + min(interval, COVERED_WITHIN)
 
     @property
     def size(self) -> int:
@@ -126,6 +161,9 @@ class LogWriter:
             await self._covers(edge, remembered)
             self._last_signed.size = remembered.size
         self._edge = edge
+        # The next checkpoint is written to the file, too, if that was left behind.
+        covered = min(newest.size if newest else 0, max(self._last_signed.size, 0))
+        self._uncovered_since = time.monotonic() if covered < edge.size else None
 
     async def _covers(self, edge: Edge, signed: Checkpoint) -> None:
         if signed.size > edge.size:
@@ -157,7 +195,9 @@ class LogWriter:
             if self._edge is None:
                 await self.check()
                 assert self._edge is not None
+            await self._refuse_uncovered()
             probe = any(frame.probe for frame in frames)
+            begun = time.monotonic()
             while probe or batch:
                 batch.at_ms = time.time_ns() // 1_000_000
                 try:
@@ -166,8 +206,10 @@ class LogWriter:
                 except DuplicateRecordError as error:
                     known |= error.exchange_ids
                     batch.entries, left_out = _first_records(frames, known)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             return [Reply(problem=str(error) or type(error).__name__)] * len(frames)
+        if batch.entries and self._uncovered_since is None:
+            self._uncovered_since = begun
         seq = self._edge.size - len(batch.entries)
         note = ""
         if any(frame.checkpoint for frame in frames):
@@ -185,9 +227,22 @@ class LogWriter:
         if self._edge is None:
             await self.check()
             assert self._edge is not None
-        self._edge, note = await self._store.checkpoint(self._edge, time.time_ns() // 1_000_000, self._sign)
+        self._edge, note = await self._store.checkpoint(self._edge, self._sign)
         self._last_signed.write(self._edge.size, note)
+        self._uncovered_since = None
         return note
+
+    async def _refuse_uncovered(self) -> None:
+        """Raise StoreError if entries have waited too long for their checkpoint, and cannot get it now either."""
+        since = self._uncovered_since
+        if since is None or time.monotonic() - since < COVERED_WITHIN:
+            return
+        try:
+            await self.checkpoint()
+        except (StoreError, OSError) as error:
+            raise StoreError(
+                f"checkpoint-signed: nothing can be signed since {COVERED_WITHIN:.0f} s: {error}"
+            ) from error
 
     def _sign(self, size: int, root: bytes) -> str:
         if size < self._last_signed.size:
@@ -278,31 +333,33 @@ async def _write_until_closed(
     writer: LogWriter,
     checkpoint_interval: float,
 ) -> None:
-    sign_at = 0.0
-    """When a change must be under a checkpoint; 0 if there is none."""
+    again = time.monotonic()
+    """Not before that is signing tried again."""
+    look = again + _LOOK_SECONDS
     while True:
         if not link.frames and not link.closed:
             link.wake.clear()
-            timer = loop.call_at(sign_at, link.wake.set) if sign_at else None
+            wake_at = max(_either(writer.sign_at(checkpoint_interval), look), again)
+            timer = loop.call_later(max(0.0, wake_at - time.monotonic()), link.wake.set)
             await link.wake.wait()
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
         frames, link.frames = link.frames, []
         if frames:
             replies = await writer.write(frames)
             transport.write(b"".join([message(reply) for reply in replies]))
-            if any(frame.checkpoint for frame in frames):
-                sign_at = 0.0
-            elif not sign_at and any(frame.entries for frame in frames):
-                sign_at = loop.time() + checkpoint_interval
-        if sign_at and loop.time() >= sign_at:
-            sign_at = 0.0
+        now = time.monotonic()
+        if now >= max(_either(writer.sign_at(checkpoint_interval), look), again):
+            look = now + _LOOK_SECONDS
             try:
                 await writer.checkpoint()
             except (StoreError, OSError):
-                sign_at = loop.time() + checkpoint_interval
+                again = time.monotonic() + min(checkpoint_interval, _AGAIN_SECONDS)
         if link.closed and not link.frames:
             return
+
+
+def _either(sign_at: float | None, look: float) -> float:
+    return look if sign_at is None else min(sign_at, look)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,9 @@ Rules:
    `cryptography`. Nothing here may import more.
 3. Every check is made and reported, also after one failed; only what cannot be read ends the list.
 4. A record of a refusal carries less: what was never sealed is not checked, and the check says so.
-5. The record of a change of the registry has a receipt of the same form, and checks of its own.
+5. The record of a change of the registry, or of an act on the log, has a receipt of the same form, and checks of its own.
+6. Whoever asks for the receipt of an entry once its checkpoint is final gets the same bytes, caller, owner and auditor; only the
+   caller's own signature is for those whom the exchange concerns.
 
 The key list is trusted input: who takes it from the party that issued the receipt has verified nothing.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -25,6 +27,9 @@ from exchange.canonical_json import canonical
 from exchange.change_checks import ChangeVerification
 from exchange.change_record import is_change
 from exchange.checkpoint import TlogProof
+from exchange.event_checks import EventVerification
+from exchange.log_event import is_event
+from exchange.moments import parse_rfc3339
 from exchange.receipt_checks import (
     FORMAT,
     Check,
@@ -32,14 +37,20 @@ from exchange.receipt_checks import (
     ParsedReceipt,
     ReceiptError,
     SentRequest,
+    Verdict,
     Verification,
     outcome_of_check,
+    verdict,
 )
+from exchange.revocation_evidence import names_of, speaks_of
 
 if TYPE_CHECKING:
     from exchange.log_reader import LogReader, StoredEntry
 
-__all__ = ["Check", "Keys", "ReceiptError", "SentRequest", "build_receipt", "verify_receipt"]
+__all__ = ["Check", "Keys", "ReceiptError", "SentRequest", "Verdict", "build_receipt", "verdict", "verify_receipt"]
+
+_MOST_NEWS: Final = 32
+"""So much news is looked at for one receipt: an issuer may have lists for people and for CAs, and publish them often."""
 
 
 async def build_receipt(
@@ -53,7 +64,7 @@ async def build_receipt(
     """The receipt of an entry.
 
     Args:
-        note: Signed checkpoint that covers the entry.
+        note: Signed checkpoint that covers the entry, with the cosignatures of witnesses that are to be in the receipt.
         intermediates: CA certificates that may stand between the certificates of the record and a trust anchor.
         evidence: The caller's own signature (`LogReader.evidence`), if it is to be in the receipt: it shows the path.
 
@@ -63,20 +74,27 @@ async def build_receipt(
     size = int(note.split("\n", 2)[1])
     proof = TlogProof(entry.seq, tuple(await reader.inclusion(entry.seq, size)), note)
     record = json.loads(entry.leaf)
-    if is_change(entry.leaf):
-        with_path, fingerprints = True, [record["certificate"]]
+    if is_change(entry.leaf) or is_event(entry.leaf):
+        with_path, fingerprints, at = True, [record["certificate"]], record["at"]
     else:
+        at = record["query"].get("asked_at", record["ended_at"])
         with_path = "query_seal" in record
         fingerprints = [
             record["query"].get("certificate", ""),
             record["query"].get("gateway", "") if with_path else "",
             record.get("answer", {}).get("adapter", ""),
         ]
-    found = [await reader.certificate(one) for one in dict.fromkeys(fingerprints) if one]
-    chosen = [x509.load_der_x509_certificate(der) for der in found if der is not None]
+    kept = await reader.certificates_of(fingerprints)
+    chosen = [x509.load_der_x509_certificate(kept[one]) for one in dict.fromkeys(fingerprints) if one in kept]
     if with_path:
         for certificate in chosen:  # grows as issuers are found
             chosen += [one for one in intermediates if one.subject == certificate.issuer and one not in chosen]
+    stamps = sorted((await reader.stamps(size)).items())
+    others: dict[str, Any] = {
+        "evidence": None if evidence is None else evidence.decode("ascii"),
+        "revocations": await _news_about(reader, chosen, at) if with_path else [],
+        "stamps": [b64encode(token).decode() for _, token in stamps],
+    }
     receipt = {
         "format": FORMAT,
         "record": entry.leaf.decode(),
@@ -84,15 +102,31 @@ async def build_receipt(
         "certificates": [certificate.public_bytes(Encoding.PEM).decode() for certificate in chosen],
         "tlog_proof": proof.text,
     }
-    return canonical(receipt if evidence is None else {**receipt, "evidence": evidence.decode("ascii")})
+    return canonical({**receipt, **{name: value for name, value in others.items() if value}})
+
+
+async def _news_about(reader: LogReader, certificates: Sequence[x509.Certificate], at: str) -> list[str]:
+    """For each certificate the newest CRL or OCSP response that held at an instant, base64; of none that has none."""
+    try:
+        at_ms = parse_rfc3339(at)
+    except ValueError:
+        return []  # a record that lies about its time: the checks say so
+    wanted = {one: names_of(one) for one in certificates if one.subject != one.issuer}
+    about = sorted({name for names in wanted.values() for name in names})
+    kept = await reader.revocations(about, at_ms=at_ms, limit=_MOST_NEWS)
+    found: dict[str, bytes] = {}
+    for certificate, names in wanted.items():
+        # Names of OCSP responses come first: one is smaller than a list, and says as much.
+        fitting = (one for name in names for one in kept if one.about == name and speaks_of(one.der, certificate))
+        if news := next(fitting, None):
+            found[news.digest] = news.der
+    return [b64encode(der).decode() for der in found.values()]
 
 
 def verify_receipt(
     receipt: bytes, keys: bytes, *, request: SentRequest | None = None, answer_body: bytes | None = None
 ) -> list[Check]:
     """Every check of a receipt; it is good if all are ok.
-
-    Not checked: whether a certificate was revoked at the time.
 
     Args:
         keys: The key list.
@@ -108,7 +142,9 @@ def verify_receipt(
     except ReceiptError as error:
         return [Check("form", False, f"not a receipt: {error}", f"不是有效的回执：{error}")]
     checks = [Check("form", True, "canonical, one reading", "规范格式，含义唯一")]
-    kind = ChangeVerification if is_change(parsed.leaf) else Verification
+    kind = (
+        EventVerification if is_event(parsed.leaf) else ChangeVerification if is_change(parsed.leaf) else Verification
+    )
     verification = kind(parsed, trusted)
     checks += [outcome_of_check(name, step) for name, step in verification.steps(request).items()]
     if request is not None:

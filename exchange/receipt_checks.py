@@ -6,13 +6,14 @@ Rule: nothing is imported here but the standard library, `cryptography`, and mod
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,28 +22,39 @@ from cryptography.utils import CryptographyDeprecationWarning
 from exchange.canonical_json import canonical, parse_canonical
 from exchange.certificate_path import UNREADABLE, CertificateError, check_path, holds_code_of, names
 from exchange.checkpoint import Checkpoint, NoteError, NoteVerifier, TlogProof, decode_base64, open_checkpoint
+from exchange.cosignature import check_cosignatures
 from exchange.identifiers import METASERVICES
 from exchange.merkle import ProofError, check_inclusion, hash_leaf
 from exchange.recorded_signatures import check_evidence, evidence_digest
+from exchange.revocation_evidence import RevocationNews
 from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PublicKey, SealError, check_seal
 from exchange.signature_base import SignatureBaseError
 from exchange.signed_questions import SignedQuestionError, check_forwarded, check_recorded_body, check_statement
 from exchange.terms import read_terms
+from exchange.trust_policy import TrustPolicy
 
 FORMAT = "datong-receipt/1"
 KEYS_FORMAT = "datong-keys/1"
 _MAX_SIZE = 4 << 20
 _FIELDS = {"format", "record", "salt", "certificates", "tlog_proof"}
-_MAY_HAVE = {"evidence"}
-"""The caller's own signature: in receipts for caller and owner, of a request that was signed."""
+_MAY_HAVE = {"evidence", "revocations", "stamps"}
+"""The caller's own signature: in receipts for caller and owner, of a request that was signed. CRLs and OCSP responses; RFC 3161
+tokens over the checkpoint."""
+_BINARY = ("revocations", "stamps")
 _RECORD_FIELDS = {
     *("answer", "answer_seal", "certificate_notes", "certificate_serial", "code"),
     *("duration_us", "ended_at", "id", "outcome", "person", "query"),
-    *("query_seal", "rule", "source", "status", "v"),
+    *("query_seal", "rule", "salt_digest", "source", "status", "v"),
 }
 _SIGNED_SECONDS = 300
 """How far signing and asking may lie apart: a minute, and the time a body takes to arrive."""
-_ALWAYS = _RECORD_FIELDS - {"answer", "answer_seal", "certificate_notes", "person", "query_seal"}
+_ALWAYS = _RECORD_FIELDS - {"answer", "answer_seal", "certificate_notes", "person", "query_seal", "salt_digest"}
+
+
+State = Literal["ok", "absent", "pending", "failed"]
+"""Of a check: it holds; there is nothing to be checked; what the key list demands is not there yet; it does not hold."""
+Verdict = Literal["final", "pending", "invalid"]
+_DEMANDS = frozenset({"stamped", "revocation", "signature"})
 
 
 class ReceiptError(ValueError):
@@ -54,12 +66,20 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    """form, checkpoint, inclusion, record, caller, signature, gateway, adapter, binding, certificates; request and answer, if
-    they were given; release, if only some items were; of a change: form, checkpoint, inclusion, record, change, decider,
-    certificates."""
+    """form, checkpoint, inclusion, witnessed, stamped, record, caller, signature, gateway, adapter, binding, revocation,
+    certificates; request and answer, if they were given; release, if only some items were; of a change of the registry and of
+    an act on the log: change or act and decider instead of what concerns an exchange."""
     ok: bool
     en: str
     zh: str
+    state: State = "ok"
+
+
+def verdict(checks: Sequence[Check]) -> Verdict:
+    """What the checks come to: a receipt is final when all hold, and pending when all but those that wait for others do."""
+    if all(check.ok for check in checks):
+        return "final"
+    return "pending" if all(check.ok or check.state == "pending" for check in checks) else "invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +98,12 @@ class Keys:
 
     logs: tuple[NoteVerifier, ...]
     trust_anchors: tuple[x509.Certificate, ...]
+    policy: TrustPolicy | None = None
+    """Which witnesses make a checkpoint final; None: no one has to have seen it."""
+    timestamp_authorities: tuple[x509.Certificate, ...] = ()
+    """Trust anchors of those that stamp checkpoints."""
+    demands: frozenset[str] = frozenset()
+    """Checks that must find something: of stamped, revocation, signature."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Keys:
@@ -87,18 +113,41 @@ class Keys:
             if content["format"] != KEYS_FORMAT:
                 raise ValueError("another format")
             logs = tuple([NoteVerifier.from_vkey(vkey) for vkey in content["logs"]])
-            bundles = [x509.load_pem_x509_certificates(pem.encode()) for pem in content["trust_anchors"]]
+            anchors = _certificates_in(content["trust_anchors"])
+            policy = TrustPolicy.from_text(content["policy"]) if content.get("policy") else None
+            authorities = _certificates_in(content.get("timestamp_authorities", []))
+            demands = frozenset(content.get("demands", []))
+            if demands - _DEMANDS:
+                raise ValueError(f"a demand is one of {', '.join(sorted(_DEMANDS))}")
         except (ValueError, TypeError, KeyError, AttributeError, *UNREADABLE) as error:
             raise ReceiptError(f"not a key list ({KEYS_FORMAT}): {error}") from error
-        return cls(logs, tuple([certificate for bundle in bundles for certificate in bundle]))
+        return cls(logs, anchors, policy, authorities, demands)
+
+
+def _certificates_in(bundles: Sequence[str]) -> tuple[x509.Certificate, ...]:
+    return tuple([one for pem in bundles for one in x509.load_pem_x509_certificates(pem.encode())])
 
 
 class CheckError(Exception):
     """A check failed; why, in English and Chinese."""
 
+    state: State = "failed"
+
     def __init__(self, en: str, zh: str) -> None:
         super().__init__(en)
         self.zh = zh
+
+
+class NothingToCheckError(CheckError):
+    """There is nothing to be checked."""
+
+    state = "absent"
+
+
+class PendingError(CheckError):
+    """What the key list demands is not there yet, and may still come."""
+
+    state = "pending"
 
 
 Step = Callable[[], tuple[str, str]]
@@ -110,21 +159,25 @@ def outcome_of_check(name: str, step: Step) -> Check:
     try:
         en, zh = step()
     except CheckError as failure:
-        return Check(name, False, str(failure), failure.zh)
+        return Check(name, failure.state == "absent", str(failure), failure.zh, failure.state)
     except NoteError as error:
-        return Check(name, False, str(error), f"检查点格式或签名无效：{error}")
+        return _failed(name, str(error), f"检查点格式或签名无效：{error}")
     except ProofError as error:
-        return Check(name, False, str(error), f"包含证明不成立：{error}")
+        return _failed(name, str(error), f"包含证明不成立：{error}")
     except SealError as error:
-        return Check(name, False, str(error), f"签名无效：{error}")
+        return _failed(name, str(error), f"签名无效：{error}")
     except (CertificateError, SignedQuestionError) as error:
-        return Check(name, False, str(error), error.zh)
+        return _failed(name, str(error), error.zh)
     except SignatureBaseError as error:
-        return Check(name, False, f"the caller's signature: {error}", "调用方签名无效")
+        return _failed(name, f"the caller's signature: {error}", "调用方签名无效")
     except (KeyError, TypeError, AttributeError, ValueError, *UNREADABLE):
         # Whoever made the record chose the types in it; this check cannot make sense of them.
-        return Check(name, False, "the record does not hold what this check needs", "记录缺少此项检查所需的内容")
+        return _failed(name, "the record does not hold what this check needs", "记录缺少此项检查所需的内容")
     return Check(name, True, en, zh)
+
+
+def _failed(name: str, en: str, zh: str) -> Check:
+    return Check(name, False, en, zh, "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +190,9 @@ class ParsedReceipt:
     certificates: tuple[x509.Certificate, ...]
     proof: str
     evidence: str | None = None
+    news: RevocationNews | None = None
+    """Of revocations; None if the receipt holds none."""
+    stamps: tuple[bytes, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> ParsedReceipt:
@@ -145,9 +201,13 @@ class ParsedReceipt:
         content = _parse(data.removesuffix(b"\n"))
         if not _FIELDS <= content.keys() <= _FIELDS | _MAY_HAVE or content["format"] != FORMAT:
             raise ReceiptError(f"not of the form {FORMAT}")
-        texts = (content["record"], content["salt"], content["tlog_proof"], content.get("evidence", ""))
-        if not all(isinstance(text, str) for text in (*texts, *content["certificates"])):
+        texts = [content["record"], content["salt"], content["tlog_proof"], content.get("evidence", "")]
+        for name in ("certificates", "revocations", "stamps"):
+            texts += content.get(name, [])
+        if not all(isinstance(text, str) for text in texts):
             raise ReceiptError("its members are not texts")
+        if any(name in content and not content[name] for name in ("revocations", "stamps")):
+            raise ReceiptError("what is empty is left out")
         leaf = content["record"].encode()
         try:
             with warnings.catch_warnings():
@@ -155,11 +215,14 @@ class ParsedReceipt:
                 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
                 certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in content["certificates"]]
             salt = decode_base64(content["salt"])
+            revocations, stamps = ([decode_base64(one) for one in content.get(name, ())] for name in _BINARY)
+            news = RevocationNews(revocations) if revocations else None
         except (ValueError, *UNREADABLE) as error:
             raise ReceiptError(str(error)) from error
         if [one.public_bytes(Encoding.PEM).decode() for one in certificates] != content["certificates"]:
             raise ReceiptError("a certificate is not in canonical PEM")
-        return cls(leaf, _parse(leaf), salt, tuple(certificates), content["tlog_proof"], content.get("evidence"))
+        proof, evidence = content["tlog_proof"], content.get("evidence")
+        return cls(leaf, _parse(leaf), salt, tuple(certificates), proof, evidence, news, tuple(stamps))
 
 
 class Verification:
@@ -174,6 +237,8 @@ class Verification:
         self._answer: dict[str, Any] = answer if isinstance(answer, dict) else {}
         self._certificates = {_fingerprint(one): one for one in receipt.certificates}
         self._used: set[str] = set()
+        self._paths: list[tuple[list[x509.Certificate], datetime]] = []
+        """Paths that were relied on, from a certificate to its anchor, and for which moment."""
         self._opened: Checkpoint | None = None
 
     def steps(self, request: SentRequest | None) -> dict[str, Step]:
@@ -181,6 +246,8 @@ class Verification:
         return {
             "checkpoint": self.checkpoint,
             "inclusion": self.inclusion,
+            "witnessed": self.witnessed,
+            "stamped": self.stamped,
             "record": self.record,
             "caller": self.caller,
             "signature": lambda: self.signature(request),
@@ -188,6 +255,7 @@ class Verification:
             "adapter": self.adapter,
             "binding": self.binding,
             **({"release": self.release} if self._speaks_of_release() else {}),
+            "revocation": self.revocation,
             "certificates": self.certificates,
         }
 
@@ -208,6 +276,79 @@ class Verification:
         check_inclusion(leaf_hash, proof.index, self._opened.size, self._opened.root, proof.hashes)
         return f"entry {proof.index} of the log", f"日志第 {proof.index} 条记录"
 
+    def witnessed(self) -> tuple[str, str]:
+        """As many witnesses as the key list wants have cosigned the checkpoint."""
+        note, policy = TlogProof.from_text(self._receipt.proof).checkpoint, self._keys.policy
+        lines = len(note.rpartition("\n\n")[2].splitlines())
+        if policy is None:
+            raise NothingToCheckError(
+                f"the key list names no witnesses; {lines - 1} have signed",
+                f"密钥列表未列见证方；另有 {lines - 1} 个签名",
+            )
+        if self._opened is None:
+            raise CheckError("no checkpoint to compare with", "没有可比对的检查点")
+        times = check_cosignatures(note, [witness.verifier for witness in policy.witnesses])
+        if lines != 1 + len(times):
+            raise CheckError("it holds signatures of nobody on the key list", "含有密钥列表以外的签名")
+        seen = {one.name: times[one.verifier.name] for one in policy.witnesses if one.verifier.name in times}
+        told = ", ".join(f"{name} at {_moment(at)}" for name, at in seen.items()) or "nobody"
+        told_zh = "、".join(f"{name}（{_moment(at)}）" for name, at in seen.items()) or "无"
+        if not policy.satisfied_by(seen.keys()):
+            raise PendingError(
+                f"pending: cosigned by {told}; the quorum {policy.quorum} is not reached",
+                f"待定：见证方 {told_zh}；尚未达到法定数 {policy.quorum}",
+            )
+        return f"cosigned by {told}", f"见证方 {told_zh}"
+
+    def stamped(self) -> tuple[str, str]:
+        """An authority has stamped the checkpoint: it was there by then."""
+        proof, keys = TlogProof.from_text(self._receipt.proof), self._keys
+        if not self._receipt.stamps:
+            failure = PendingError if "stamped" in keys.demands else NothingToCheckError
+            raise failure("no time stamp is in the receipt", "回执中没有时间戳")
+        if not keys.timestamp_authorities:
+            raise NothingToCheckError(
+                f"the key list names no time stamping authority; {len(self._receipt.stamps)} stamps were not looked at",
+                f"密钥列表未列时间戳机构，{len(self._receipt.stamps)} 个时间戳未核验",
+            )
+        # Loaded when there is a stamp: most receipts have none.
+        from exchange.timestamps.token import StampError, check_token
+
+        text = proof.checkpoint.rpartition("\n\n")[0] + "\n"
+        try:
+            stamps = [check_token(each, text.encode(), keys.timestamp_authorities) for each in self._receipt.stamps]
+        except StampError as error:
+            raise CheckError(f"a time stamp does not verify: {error}", "时间戳无效") from error
+        earliest = min(stamp.gen_time for stamp in stamps)
+        when = earliest.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"{len(stamps)} stamps; it was there by {when}", f"{len(stamps)} 个时间戳；不晚于 {when} 已存在"
+
+    def revocation(self) -> tuple[str, str]:
+        """None of the certificates that were relied on was revoked at the time."""
+        news = self._receipt.news
+        used: set[int] = set()
+        cleared, unclear = 0, []
+        for path, at in self._paths:
+            for certificate, issuer in itertools.pairwise(path):
+                found = news.cleared(certificate, issuer, at) if news is not None else None
+                if found is None:
+                    unclear.append(subject_of(certificate))
+                else:
+                    used.add(found.place)
+                    cleared += 1
+        if news is not None and len(used) != len(news):
+            raise CheckError("it holds news of revocations that no certificate needed", "含有无关的吊销信息")
+        if not self._paths:
+            raise NothingToCheckError("nothing was carried on the strength of a certificate", "未依据证书转发任何内容")
+        if unclear:
+            names = "; ".join(dict.fromkeys(unclear))
+            failure = CheckError if "revocation" in self._keys.demands else NothingToCheckError
+            raise failure(
+                f"the receipt does not show it for {names}; the gateway vouches for it",
+                f"回执未含下列证书的吊销信息，由网关担保：{names}",
+            )
+        return f"{cleared} certificates were not revoked at the time", f"{cleared} 份证书当时均未吊销"
+
     def record(self) -> tuple[str, str]:
         """The record says nothing that contradicts itself or the statements in it."""
         record, query, answer = self._record, self._query, self._answer
@@ -215,6 +356,9 @@ class Verification:
             raise CheckError("it is not a record of a kind known here", "不是已知格式的记录")
         if ("answer" in record) != ("answer_seal" in record) or ("answer" in record and "query_seal" not in record):
             raise CheckError("a statement and its seal are not both there", "陈述与签名不成对")
+        salt = self._receipt.salt
+        if salt and record.get("salt_digest") not in (None, hashlib.sha256(salt).hexdigest()):
+            raise CheckError("the salt beside it is another one", "旁存的盐值与记录不符")
         if query and query.get("id") != record["id"]:
             raise CheckError("record and query name different exchanges", "记录与请求的交换编号不同")
         if record["outcome"] not in ("answered", "refused", "failed", "unknown"):
@@ -279,9 +423,13 @@ class Verification:
         if digest is None:
             if evidence is not None:
                 raise CheckError("there is a signature, and the record knows of none", "含有签名，而记录中没有签名")
-            return "the caller did not sign the request; the gateway vouches for it", "调用方未对请求签名，由网关担保"
+            failure = CheckError if "signature" in self._keys.demands else NothingToCheckError
+            raise failure(
+                "the caller did not sign the request; the gateway vouches for it", "调用方未对请求签名，由网关担保"
+            )
         if evidence is None:
-            return (
+            failure = CheckError if "signature" in self._keys.demands else NothingToCheckError
+            raise failure(
                 "the caller signed the request; this receipt does not show the signature (erased, or not for its holder)",
                 "调用方已对请求签名；本回执不含该签名（已删除，或持有人无权查看）",
             )
@@ -398,6 +546,7 @@ class Verification:
             raise CheckError("the time is not one", "时间格式不正确") from error
         path = check_path(certificate, self._receipt.certificates, self._keys.trust_anchors, moment)
         self._used |= {_fingerprint(one) for one in path}
+        self._paths.append((path, moment))
 
     def _check_seal(
         self, certificate: x509.Certificate, context: bytes, seal: object, statement: dict[str, Any]
@@ -414,6 +563,14 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 def subject_of(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string()
+
+
+def _moment(at: int) -> str:
+    """POSIX seconds as people read them; a witness may have signed any number."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return str(at)
 
 
 def _texts(value: object) -> list[str]:

@@ -4,8 +4,11 @@ Rules:
 1. A department writes its ledger before it releases an answer, the gateway its log after it has one. So every answer
    in the log is in a ledger; an answer in a ledger may be missing in the log only while it is on its way.
 2. What a ledger says explains an `unknown` of the log: the question never arrived, work was begun, or it was answered.
-3. Records of changes are no exchanges: no ledger knows them.
+3. Records of changes and of acts on the log are no exchanges: no ledger knows them.
 4. Nothing is held in memory: ledgers go through a file of their own, the log is read in order.
+5. A range of time is one of identifiers: each holds the time at which the exchange began (UUIDv7), the same on both sides. What
+   began in the range is compared, however much later it ended.
+6. What was removed from the log when its time was over is no contradiction: the ledger may keep it for longer.
 """
 
 from __future__ import annotations
@@ -14,22 +17,27 @@ import hashlib
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from msgspec import UNSET
 
 from exchange.change_record import is_change
 from exchange.envelope import EnvelopeError, read_answer_statement, read_query_statement
 from exchange.ledger import LedgerLine, read_ledger
-from exchange.log_reader import LogReader, StoredEntry
+from exchange.log_event import is_event
+from exchange.log_reader import CLOCKS_APART_MS, LogReader, StoredEntry
 from exchange.moments import parse_rfc3339
 from exchange.record import Record, read_record
 
 _GRACE_MS = 30_000
 """How long after its deadline an exchange may still be without its record."""
+_LONGEST_MS = 3_600_000
+"""How long after its beginning an exchange may have got its record: that of one cut off by a crash comes with the next start."""
+_TELL_EVERY = 1000
 
 _TABLE = """
 CREATE TABLE lines (id TEXT PRIMARY KEY, owner TEXT, query BLOB, deadline TEXT, intent TEXT, at TEXT,
@@ -59,6 +67,11 @@ class Finding:
     zh: str
 
 
+Side = Literal["ledger", "log"]
+Progress = Callable[[Side, int, int], None]
+"""(what is being read, lines or entries read, how many there are; 0 if that is not known)."""
+
+
 @dataclass(slots=True)
 class ReconciliationCounts:
     """How much was compared."""
@@ -68,15 +81,19 @@ class ReconciliationCounts:
     """Of the owners that were compared."""
     agreed: int = 0
     contradictions: int = 0
+    removed: int = 0
+    """Exchanges of the ledgers whose records were removed from the log when their time was over."""
 
 
 async def reconcile(
     reader: LogReader,
     ledgers: Iterable[Path],
     counts: ReconciliationCounts,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
     owners: frozenset[str] | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
 ) -> AsyncIterator[Finding]:
     """Every exchange on which the log and the ledgers differ, or a ledger explains the log.
 
@@ -85,12 +102,18 @@ async def reconcile(
         counts: Filled in as it goes.
         owners: Subsystems whose ledgers were given; None: all of them, so that an emptied ledger cannot pass for one
             that has nothing to say.
+        since_ms, until_ms: Only exchanges that began in [since_ms, until_ms), Unix milliseconds.
 
     Raises:
         LedgerError: A ledger cannot be read.
     """
     # First how long the log is, then the ledgers: an answer in the log so far is in them.
-    size, _ = await reader.size()
+    first, last = 0, (await reader.size())[0]
+    if since_ms is not None:
+        first = await reader.first_at(since_ms - CLOCKS_APART_MS)
+    if until_ms is not None:
+        last = min(last, await reader.first_at(until_ms + CLOCKS_APART_MS + _LONGEST_MS))
+    begins, ends = _identifier(since_ms), _identifier(until_ms)
     with (
         tempfile.TemporaryDirectory(prefix="datong-reconcile-") as folder,
         closing(sqlite3.connect(Path(folder) / "lines.db", isolation_level=None)) as lines,
@@ -99,14 +122,20 @@ async def reconcile(
         lines.execute("PRAGMA synchronous=OFF")
         lines.execute(_TABLE)
         lines.execute("BEGIN")
+        count = 0
         for ledger in ledgers:
             for line in read_ledger(ledger):
-                _take(lines, line, str(ledger))
+                count += 1
+                if progress and not count % _TELL_EVERY:
+                    progress("ledger", count, 0)
+                _take(lines, line, str(ledger), begins, ends)
         (counts.ledger_exchanges,) = lines.execute("SELECT count(*) FROM lines").fetchone()
-        async for entry in reader.iter_entries(0, size):
-            if progress and not entry.seq % 1000:
-                progress(entry.seq, size)
-            if is_change(entry.leaf):
+        async for entry in reader.iter_entries(first, last):
+            if progress and not entry.seq % _TELL_EVERY:
+                progress("log", entry.seq - first, last - first)
+            if is_change(entry.leaf) or is_event(entry.leaf):
+                continue
+            if not (begins is None or begins <= entry.exchange_id) or not (ends is None or entry.exchange_id < ends):
                 continue
             if owners is not None and entry.service.rpartition("/")[0] not in owners:
                 continue
@@ -117,15 +146,45 @@ async def reconcile(
             else:
                 counts.contradictions += not finding.agrees
                 yield finding
+        removed = await _removed_times(reader)
         query = "SELECT id, deadline, at, intent, ledger FROM lines WHERE NOT seen ORDER BY id"
         for exchange_id, deadline, at, intent, ledger in lines.execute(query):
             finding = await _only_in_ledger(reader, lines, exchange_id, deadline, at or intent, ledger)
+            if finding is not None and not finding.agrees and _lies_in(removed, exchange_id):
+                counts.removed += 1
+                finding = None
             if finding is not None:
                 counts.contradictions += not finding.agrees
                 yield finding
 
 
-def _take(lines: sqlite3.Connection, line: LedgerLine, ledger: str) -> None:
+def _identifier(unix_ms: int | None) -> str | None:
+    """The first identifier of exchanges that began at an instant."""
+    if unix_ms is None:
+        return None
+    digits = f"{max(0, unix_ms):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+async def _removed_times(reader: LogReader) -> list[tuple[int, int]]:
+    """From when to when the entries were made that were removed, in unix ms: as their neighbours tell."""
+    found = []
+    for each in await reader.removed():
+        before, after = await reader.entry_at(each.first - 1), await reader.entry_at(each.end)
+        begins = before.at_ms - CLOCKS_APART_MS - _LONGEST_MS if before else 0
+        found.append((begins, after.at_ms + CLOCKS_APART_MS if after else time.time_ns() // 1_000_000))
+    return found
+
+
+def _lies_in(times: Sequence[tuple[int, int]], exchange_id: str) -> bool:
+    try:
+        began = int(exchange_id[:8] + exchange_id[9:13], 16)
+    except ValueError:
+        return False
+    return any(first <= began <= last for first, last in times)
+
+
+def _take(lines: sqlite3.Connection, line: LedgerLine, ledger: str, begins: str | None, ends: str | None) -> None:
     query = bytes(line.query)
     try:
         asked = read_query_statement(query)
@@ -134,6 +193,8 @@ def _take(lines: sqlite3.Connection, line: LedgerLine, ledger: str) -> None:
         # Not a statement: it cannot be the other side of anything, and is shown under its own digest.
         digest = hashlib.sha256(query).hexdigest()
         lines.execute(_INTENT, (f"?{digest}", "", query, "", line.at, ledger))
+        return
+    if (begins is not None and asked.id < begins) or (ends is not None and asked.id >= ends):
         return
     head = (asked.id, asked.service.rpartition("/")[0], hashlib.sha256(query).digest(), asked.deadline)
     if said is None:
@@ -201,7 +262,7 @@ async def _only_in_ledger(
     reader: LogReader, lines: sqlite3.Connection, exchange_id: str, deadline: str, at: str, ledger: str
 ) -> Finding | None:
     entry = await reader.entry(exchange_id)
-    if entry is not None and not is_change(entry.leaf):  # recorded while we were reading
+    if entry is not None and not is_change(entry.leaf) and not is_event(entry.leaf):  # recorded while we were reading
         return _compare(lines, entry)
     try:
         open_until = parse_rfc3339(deadline) + _GRACE_MS

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 from base64 import b64encode
 from typing import Literal
 
@@ -54,6 +55,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Absent if nothing was carried."""
     rule: str = ""
     """The rule that refused; empty if answered."""
+    salt_digest: str | UnsetType = UNSET
+    """SHA-256 of the salt that stands beside the record, hex; absent if nothing was carried. It says whether that is still the
+    same salt, and of 16 random bytes it tells nothing."""
     source: str = ""
     """Where an error arose: gateway, bus, adapter, backend. Also gateway where it answered by itself."""
     status: int
@@ -76,6 +80,11 @@ def read_record(data: bytes) -> Record:
         return _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not a record") from error
+
+
+def salt_digest(salt: bytes) -> str:
+    """hex SHA-256( salt ): what the record holds of it."""
+    return hashlib.sha256(salt).hexdigest()
 
 
 def seal_text(seal: bytes) -> str:

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     log_key: Path = Field(
         description="Note signer key (C2SP signed note, Ed25519) for checkpoints of the exchange log."
     )
-    subject_key: Path = Field(description="File of 32 random bytes: the key of the hash kept for Datong-Subject.")
+    subject_key: Path = Field(
+        description="File of 32 random bytes that make pseudonyms of the numbers of persons and companies (docs/subjects.md)."
+    )
 
     # How our own certificates are replaced while we run.
     renewal_url: str = Field(
@@ -131,7 +133,9 @@ class Settings(BaseSettings):
     max_in_progress_per_client: int = Field(512, gt=0, description="The same, for one client subsystem.")
     registry_poll: float = Field(0.25, gt=0, description="How often the registry is asked for changes.")
     registry_max_age: float = Field(30.0, gt=0, description="A registry not confirmed for so long refuses everything.")
-    checkpoint_interval: float = Field(1.0, gt=0, description="A record is under a signed checkpoint within this time.")
+    checkpoint_interval: float = Field(
+        1.0, gt=0, le=45, description="A record is under a signed checkpoint within this time."
+    )
     recovery_grace: float = Field(
         5.0, ge=0, description="After its deadline plus this, an open intent becomes unknown."
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from exchange.log_frames import Annex, AnnexKind, Certificate, Entry, Evidence, Intent
-from exchange.merkle import ProofError, hash_leaf
-from exchange.tiles import Edge, TileReader, Wanted, edge_widths
+from exchange.merkle import HASH_SIZE, ProofError, hash_leaf
+from exchange.tiles import WIDTH, Edge, TileReader, Wanted, edge_widths
 
 ANNEXES: dict[AnnexKind, tuple[str, tuple[str, ...]]] = {
     "cosignature": ("log_cosignatures", ("size", "witness", "at_ms", "line")),
@@ -38,6 +38,16 @@ class DuplicateRecordError(Exception):
         """Those that have their record already."""
 
 
+class Removal(NamedTuple):
+    """Entries that go because their time is over (`exchange.retention`)."""
+
+    first: int
+    end: int
+    """Exclusive."""
+    segment: str
+    """Hex SHA-256 of the manifest of the archive segment that holds them."""
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction makes durable."""
@@ -54,6 +64,8 @@ class Batch:
     annexes: list[Annex] = field(default_factory=list)
     at_ms: int = 0
     """Now; when a certificate was first seen."""
+    removals: list[Removal] = field(default_factory=list)
+    """In complete tiles. The last of the entries is the record of them."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
@@ -94,9 +106,10 @@ class LogStore(TileReader, Protocol):
         Raises:
             DuplicateRecordError: Nothing was written, because of the exchanges it names.
             CorruptLogError: What others wrote does not lead to the root that is stored.
+            StoreError: Besides: some of what is to be removed is not there.
         """
 
-    async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:
+    async def checkpoint(self, edge: Edge, sign: Sign) -> tuple[Edge, str]:
         """Return the checkpoint of the whole log as it is now, signing and storing it unless that was done before."""
 
     async def newest_checkpoint(self) -> SignedSize | None:
@@ -135,14 +148,37 @@ def edge_of(
     return edge
 
 
-def caught_up(edge: Edge, size: int, root: bytes, leaf_hashes: list[bytes]) -> Edge:
-    """The edge after what others appended; raises CorruptLogError if that does not lead to the stored root."""
+def caught_up(edge: Edge, size: int, root: bytes, tiles: Sequence[bytes], leaf_hashes: Sequence[bytes]) -> Edge:
+    """The edge after what others appended; raises CorruptLogError if that does not lead to the stored root.
+
+    Args:
+        tiles: Hashes of the complete tiles of level 0 from the unfinished one of `edge` on: of what others appended long ago
+            the entries may have been removed since.
+        leaf_hashes: Of the entries after these tiles, or after `edge` if there are none.
+    """
+    skipped = edge.size % WIDTH * HASH_SIZE if tiles else 0
+    known = b"".join(tiles)[skipped:]
+    leaf_hashes = [known[at : at + HASH_SIZE] for at in range(0, len(known), HASH_SIZE)] + list(leaf_hashes)
     if len(leaf_hashes) != size - edge.size:
         raise CorruptLogError(f"the log shrank from {edge.size} entries, or has gaps")
     edge, _ = edge.extended(leaf_hashes)
     if edge.root != root:
         raise CorruptLogError("what another writer appended does not lead to the root stored with it")
     return edge
+
+
+def tiles_since(edge: Edge, size: int) -> tuple[range, int]:
+    """What to read to catch up: numbers of complete tiles of level 0, and the first entry after them (`caught_up`)."""
+    complete = range(edge.size // WIDTH, size // WIDTH)
+    return complete, complete.stop * WIDTH if complete else edge.size
+
+
+def check_removals(batch: Batch, edge: Edge) -> None:
+    """Return if what a batch removes lies in complete tiles, and one of its own entries says so; raises ValueError."""
+    if batch.removals and not batch.entries:
+        raise ValueError("what is removed without a record of it would be missing")
+    if any(not 0 <= removal.first < removal.end <= edge.size // WIDTH * WIDTH for removal in batch.removals):
+        raise ValueError("only entries in complete tiles can be removed: the others are needed to go on")
 
 
 def edge_ranges(size: int) -> list[range]:

@@ -26,9 +26,11 @@ from exchange.store import (
     SignedSize,
     StoreError,
     caught_up,
+    check_removals,
     edge_of,
     edge_ranges,
     first_hash,
+    tiles_since,
 )
 from exchange.tiles import WIDTH, Edge, Tile, Wanted
 
@@ -95,15 +97,17 @@ class PostgresqlStore:
                     grown, tiles = edge.extended(hashes)
                     await db.execute(_update_state(edge, grown))
                 await self._write(db, batch, edge.size, hashes, tiles)
+                if batch.removals:
+                    await self._remove(db, batch, edge, grown.size - 1)
                 await db.execute("COMMIT")
             except asyncpg.UniqueViolationError as error:
                 raise DuplicateRecordError(await self._duplicates(db, batch)) from error
-            except CorruptLogError:
+            except (CorruptLogError, StoreError, ValueError):
                 await db.execute("ROLLBACK")
                 raise
         return grown
 
-    async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:
+    async def checkpoint(self, edge: Edge, sign: Sign) -> tuple[Edge, str]:
         async with self._failing() as db, db.transaction():
             edge = await self._catch_up(db, edge)
             newest = await self._newest_checkpoint(db)
@@ -111,11 +115,7 @@ class PostgresqlStore:
                 return edge, newest.note
             note = sign(edge.size, edge.root)
             await db.execute(
-                "INSERT INTO log_checkpoints (size, root, at_ms, note) VALUES ($1, $2, $3, $4)",
-                edge.size,
-                edge.root,
-                at_ms,
-                note,
+                "INSERT INTO log_checkpoints (size, root, note) VALUES ($1, $2, $3)", edge.size, edge.root, note
             )
         return edge, note
 
@@ -180,8 +180,21 @@ class PostgresqlStore:
         size, root = await self._state(db, "SELECT size, root FROM log_state FOR UPDATE")
         if size == edge.size:
             return edge
-        rows = await db.fetch("SELECT leaf_hash FROM log_entries WHERE seq >= $1 ORDER BY seq", edge.size)
-        return caught_up(edge, size, root, [row[0] for row in rows])
+        complete, first = tiles_since(edge, size)
+        query = "SELECT hashes FROM log_tiles WHERE level = 0 AND number >= $1 AND number < $2 ORDER BY number"
+        tiles = await db.fetch(query, complete.start, complete.stop) if complete else []
+        rows = await db.fetch("SELECT leaf_hash FROM log_entries WHERE seq >= $1 ORDER BY seq", first)
+        return caught_up(edge, size, root, [row[0] for row in tiles], [row[0] for row in rows])
+
+    async def _remove(self, db: Any, batch: Batch, edge: Edge, seq: int) -> None:
+        check_removals(batch, edge)
+        for removal in batch.removals:
+            bounds = (removal.first, removal.end)
+            done = await db.execute("DELETE FROM log_entries WHERE seq >= $1 AND seq < $2", *bounds)
+            if done != f"DELETE {removal.end - removal.first}":
+                raise StoreError("some of the entries that were to be removed are not there")
+            query = 'INSERT INTO log_removed (first, "end", seq, segment) VALUES ($1, $2, $3, $4)'
+            await db.execute(query, *bounds, seq, removal.segment)
 
     async def _duplicates(self, db: Any, batch: Batch) -> set[str]:
         await db.execute("ROLLBACK")
@@ -202,6 +215,8 @@ class PostgresqlStore:
         numbers = range(first_hash(tile), first_hash(tile) + tile.width)
         if tile.level:
             return b"".join(await self._tile_roots(db, tile.level - 1, numbers))
+        if complete := await self._tile(db, tile._replace(width=WIDTH)):
+            return bytes(complete)  # entries may have been removed; tiles stay
         query = "SELECT leaf_hash FROM log_entries WHERE seq >= $1 AND seq < $2 ORDER BY seq"
         return b"".join([row[0] for row in await db.fetch(query, numbers.start, numbers.stop)])
 

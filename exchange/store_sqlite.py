@@ -26,9 +26,11 @@ from exchange.store import (
     SignedSize,
     StoreError,
     caught_up,
+    check_removals,
     edge_of,
     edge_ranges,
     first_hash,
+    tiles_since,
 )
 from exchange.tiles import WIDTH, Edge, Wanted
 
@@ -70,10 +72,15 @@ def create_file(path: Path) -> None:
 
 
 class SqliteStore:
-    """`LogStore` on SQLite."""
+    """`LogStore` on SQLite.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        erases: What is deleted is overwritten in the file.
+    """
+
+    def __init__(self, path: str | Path, *, erases: bool = False) -> None:
         self._path = Path(path)
+        self._erases = erases
         self._connection: sqlite3.Connection | None = None
         self._lock = -1
 
@@ -120,19 +127,18 @@ class SqliteStore:
                 db.executemany(_INSERT_EVIDENCE, batch.evidence)
             for kind, row in batch.annexes:
                 db.execute(_INSERT_ANNEX[kind], row)
+            if batch.removals:
+                self._remove(db, batch, edge, grown.size - 1)
         return grown
 
-    async def checkpoint(self, edge: Edge, at_ms: int, sign: Sign) -> tuple[Edge, str]:
+    async def checkpoint(self, edge: Edge, sign: Sign) -> tuple[Edge, str]:
         with self._writing() as db:
             edge = self._catch_up(db, edge)
             newest = self._newest_checkpoint(db)
             if newest and newest.size == edge.size and newest.root == edge.root:
                 return edge, newest.note
             note = sign(edge.size, edge.root)
-            db.execute(
-                "INSERT INTO log_checkpoints (size, root, at_ms, note) VALUES (?, ?, ?, ?)",
-                (edge.size, edge.root, at_ms, note),
-            )
+            db.execute("INSERT INTO log_checkpoints (size, root, note) VALUES (?, ?, ?)", (edge.size, edge.root, note))
         return edge, note
 
     async def newest_checkpoint(self) -> SignedSize | None:
@@ -157,6 +163,8 @@ class SqliteStore:
             connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
+            if self._erases:
+                connection.execute("PRAGMA secure_delete=ON")
             self._connection = connection
             self._lock = os.open(f"{self._path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return self._connection
@@ -214,8 +222,25 @@ class SqliteStore:
         size, root = self._state(db)
         if size == edge.size:
             return edge
-        rows = db.execute("SELECT leaf_hash FROM log_entries WHERE seq >= ? ORDER BY seq", (edge.size,)).fetchall()
-        return caught_up(edge, size, root, [leaf_hash for (leaf_hash,) in rows])
+        complete, first = tiles_since(edge, size)
+        query = "SELECT hashes FROM log_tiles WHERE level = 0 AND number >= ? AND number < ? ORDER BY number"
+        tiles = db.execute(query, (complete.start, complete.stop)).fetchall() if complete else []
+        rows = db.execute("SELECT leaf_hash FROM log_entries WHERE seq >= ? ORDER BY seq", (first,)).fetchall()
+        return caught_up(edge, size, root, [hashes for (hashes,) in tiles], [leaf_hash for (leaf_hash,) in rows])
+
+    def _remove(self, db: sqlite3.Connection, batch: Batch, edge: Edge, seq: int) -> None:
+        check_removals(batch, edge)
+        for removal in batch.removals:
+            bounds = (removal.first, removal.end)
+            if (
+                db.execute("DELETE FROM log_entries WHERE seq >= ? AND seq < ?", bounds).rowcount
+                != bounds[1] - bounds[0]
+            ):
+                raise StoreError("some of the entries that were to be removed are not there")
+            db.execute(
+                'INSERT INTO log_removed (first, "end", seq, segment) VALUES (?, ?, ?, ?)',
+                (*bounds, seq, removal.segment),
+            )
 
     def _duplicates(self, db: sqlite3.Connection, batch: Batch) -> set[str]:
         db.execute("ROLLBACK")
@@ -238,6 +263,8 @@ class SqliteStore:
         numbers = range(first_hash(tile), first_hash(tile) + tile.width)
         if tile.level:
             return b"".join(self._tile_roots(db, tile.level - 1, numbers))
+        if complete := self._tile(db, tile._replace(width=WIDTH)):
+            return complete  # entries may have been removed; tiles stay
         query = "SELECT leaf_hash FROM log_entries WHERE seq >= ? AND seq < ? ORDER BY seq"
         return b"".join([leaf_hash for (leaf_hash,) in db.execute(query, (numbers.start, numbers.stop))])
 

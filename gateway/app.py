@@ -17,13 +17,16 @@ from ca_auth import Authenticator, HandshakeRefusal, NonceStore, TerminatorTrust
 from exchange import (
     ANSWER_CONTEXT,
     Broker,
+    ErasureRecorder,
     ExchangeLog,
     NatsBus,
     PrivateKey,
     PublicKey,
     SealVerifier,
+    SearchProcess,
     Settings,
     SigningIdentity,
+    SubjectKeys,
     SubsystemId,
     bus_tls,
     load_identity,
@@ -37,6 +40,8 @@ from gateway.change_recorder import ChangeRecorder
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
 from gateway.issuing import certificates_router, opened_ca
 from gateway.metaservices import Metaservices
+from gateway.revocation_recorder import RevocationRecorder
+from gateway.vouching import Vouching, check_with_witnesses, vouching, witness_policy
 from registry import Applications, DeadlineKeeper, Descriptions, QuotaStore, Registry, RegistryMirror
 
 
@@ -63,6 +68,12 @@ class Gateway:
     """How often each grant was used, for all gateways of the mesh."""
     descriptions: Descriptions
     """OpenAPI documents of services."""
+    subjects: SubjectKeys
+    """Under what hash a person or company stands on record."""
+    search: SearchProcess
+    """Finds and counts records."""
+    vouching: Vouching
+    """Who else vouches for the log, and receipts."""
     certificates: APIRouter | None
     """How certificates of the CA that this gateway serves are got, if it serves one."""
 
@@ -166,6 +177,8 @@ async def open_gateway(
         )
         await mirror.start()
         parts.push_async_callback(mirror.stop)
+        policy = witness_policy(settings)
+        await check_with_witnesses(settings, policy)
         log = await ExchangeLog.start(
             database=settings.log_database,
             log_key=settings.log_key,
@@ -174,6 +187,9 @@ async def open_gateway(
             recovery_grace=settings.recovery_grace,
         )
         parts.push_async_callback(log.close)
+        voucher = await parts.enter_async_context(vouching(settings, policy, log))
+        search = await SearchProcess.start(log_database=settings.log_database, search_database=settings.search_database)
+        parts.push_async_callback(search.stop)
         recorder = ChangeRecorder(registry, mirror, log)
         await recorder.start()
         parts.push_async_callback(recorder.stop)
@@ -186,6 +202,8 @@ async def open_gateway(
         deadlines = DeadlineKeeper(applications)
         await deadlines.start()
         parts.push_async_callback(deadlines.stop)
+        revocations = RevocationRecorder(log)
+        parts.push_async_callback(revocations.stop)
         trust = TrustKeeper(
             bundle=settings.trust_anchors,
             trust_file=settings.trust_file,
@@ -194,6 +212,7 @@ async def open_gateway(
             member_of_code=lambda code: mirror.snapshot.member_of_code(code),
             on_anchors=on_anchors,
             on_cas=lambda cas: _remember(log, cas),
+            on_news=revocations.take,
         )
         await trust.start()
         parts.push_async_callback(trust.stop)
@@ -201,6 +220,11 @@ async def open_gateway(
         parts.push_async_callback(nonces.close)
         quotas = await QuotaStore.open(settings.quota_database)
         parts.push_async_callback(quotas.close)
+        subjects = await SubjectKeys.open(settings.subject_database, subject_key)
+        parts.push_async_callback(subjects.close)
+        erasures = ErasureRecorder(subjects, log)
+        await erasures.start()
+        parts.push_async_callback(erasures.stop)
         descriptions = Descriptions(registry, snapshot=lambda: mirror.current(time.monotonic()))
         tls = bus_tls(settings.gateway_certificate, settings.gateway_key, settings.trust_anchors)
         bus = NatsBus(settings.bus_url, tls, identity.uri)
@@ -220,14 +244,15 @@ async def open_gateway(
             quotas=quotas,
             metaservices=Metaservices(descriptions),
             gateway_fingerprint=identity.fingerprint,
-            subject_key=subject_key,
+            subjects=subjects,
+            vouching=voucher,
             public_url=public_url,
             max_body=settings.max_body,
             max_in_progress=settings.max_in_progress,
             max_in_progress_per_client=settings.max_in_progress_per_client,
         )
         if settings.keys_file is not None:
-            keys = audit.key_list(trust.trust.pem(), log.vkey)
+            keys = audit.key_list(trust.trust.pem(), log.vkey, voucher.keys())
             settings.keys_file.write_text(json.dumps(keys, indent=2), encoding="utf-8")
 
         def seal_as(renewed: SigningIdentity, cas: Sequence[x509.Certificate]) -> None:
@@ -259,6 +284,9 @@ async def open_gateway(
             applications,
             quotas,
             descriptions,
+            subjects,
+            search,
+            voucher,
             certificates,
         )
 

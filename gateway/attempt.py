@@ -6,9 +6,11 @@ import base64
 import hashlib
 from functools import lru_cache
 
-from ca_auth import Principal, hash_of_subject, speaks_of_certificates
+from ca_auth import Principal, speaks_of_certificates
 from exchange import (
+    NOBODY,
     NOT_FORWARDED,
+    CallerFacts,
     ClientMismatchError,
     Headers,
     InvalidClientError,
@@ -40,6 +42,7 @@ class Attempt:
 
     __slots__ = (
         "asked_ms",
+        "caller",
         "case",
         "certificate",
         "channel",
@@ -66,6 +69,7 @@ class Attempt:
         self.started = started
         self.noted: dict[bytes, bytes] = {}
         self.principal: Principal | None = None
+        self.caller: CallerFacts = NOBODY
         self.decision: Decision | None = None
         self.quota: QuotaState | None = None
         self.entered = False
@@ -98,11 +102,10 @@ class Attempt:
             forwarded = [pair for pair in forwarded if pair[0] not in named or pair[0] in NOTED]
         return forwarded
 
-    def read_notes(self, subject_key: bytes) -> None:
+    def read_notes(self) -> str:
         """Read what goes on the record; raises InvalidRequestError.
 
-        Args:
-            subject_key: What the person or company asked about is hashed with.
+        Returns the number of the person or company asked about, empty if there is none: only its hash goes on the record.
         """
         noted = self.noted
         self.message_id = text_of(noted, b"x-road-id")
@@ -117,9 +120,7 @@ class Attempt:
                 problem="Datong-Channel must be hall, web, mobile, kiosk or hotline.",
                 problem_zh="Datong-Channel 只能是 hall、web、mobile、kiosk 或 hotline。",
             )
-        subject = text_of(noted, b"datong-subject")
-        if subject:
-            self.subject = hash_of_subject(subject_key, subject)
+        return text_of(noted, b"datong-subject")
 
     def read_client(self, principal: Principal) -> SubsystemId:
         """The subsystem that the caller acts as.

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from ca_auth import (
     REFUSAL_KEY,
@@ -33,7 +33,6 @@ from ca_auth import (
 )
 from exchange import (
     METASERVICES,
-    NOBODY,
     Answer,
     Broker,
     ClientMismatchError,
@@ -51,6 +50,7 @@ from exchange import (
     RequestTimeoutError,
     Rfc3339,
     ServiceId,
+    SubjectKeys,
     SubsystemId,
     TooManyRequestsError,
     UnauthenticatedError,
@@ -65,6 +65,7 @@ from gateway.attempt import Attempt, request_hash, text_of, traceparent_of
 from gateway.metaservices import Metaservices
 from gateway.problems import EXPIRES, render
 from gateway.quota_headers import NAMES, quota_headers
+from gateway.vouching import Vouching
 from registry import Decision, QuotaStore, RegistryMirror
 
 Scope = MutableMapping[str, Any]
@@ -98,7 +99,8 @@ class ExchangeFace:
         quotas: QuotaStore,
         metaservices: Metaservices,
         gateway_fingerprint: str,
-        subject_key: bytes,
+        subjects: SubjectKeys,
+        vouching: Vouching,
         public_url: str,
         max_body: int,
         max_in_progress: int,
@@ -114,7 +116,8 @@ class ExchangeFace:
         self._remembered: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._gateway = gateway_fingerprint
-        self._subject_key = subject_key
+        self._subjects = subjects
+        self._vouching = vouching
         self._receipt_url = f"{public_url}/v1/exchanges/%s/receipt"
         self._max_body = max_body
         self._max_in_progress = max_in_progress
@@ -211,11 +214,18 @@ class ExchangeFace:
         now = attempt.asked_ms / 1000
         principal = self._authenticator.known(state, now) or await self._authenticator.caller(state, now)
         attempt.principal = principal
+        attempt.caller = principal.facts
+        if principal.person is not None:
+            attempt.caller = structs.replace(
+                principal.facts, person=await self._subjects.hash_of_person(principal.person)
+            )
         if principal.fingerprint not in self._remembered and principal.person is None:
             # The record names the certificate by fingerprint; a receipt must be able to show it years later.
             self._log.remember_certificate(principal.fingerprint, principal.der)
             self._remembered.add(principal.fingerprint)
-        attempt.read_notes(self._subject_key)
+        subject = attempt.read_notes()
+        if subject:
+            attempt.subject = self._subjects.known(subject) or await self._subjects.hash_of(subject)
         if attempt.method not in METHODS:
             raise InvalidRequestError("method", problem="The method is not one of HTTP's.", problem_zh="不支持该方法。")
         attempt.service, segments, path = parse_path(scope["raw_path"])
@@ -253,6 +263,8 @@ class ExchangeFace:
             decision = self._decide(attempt, segments, ready_ms)
             if signature is None and decision.grant.signed_requests:
                 raise signature_missing()
+        if refusal := self._vouching.refusal():
+            raise refusal
         service, grant = decision.service, decision.grant
         if grant.quota_per_second or grant.quota_per_day:
             # Last of all that may refuse: what is not carried must not use up the quota.
@@ -287,7 +299,7 @@ class ExchangeFace:
             safe=statement.safe,
             timeout=timeout,
             max_answer=service.max_answer_bytes,
-            caller=principal.facts,
+            caller=attempt.caller,
             started=attempt.started,
             signature=signature.evidence if signature else b"",
             certificate=principal.der if signature else b"",
@@ -306,9 +318,8 @@ class ExchangeFace:
 
     async def _answer_here(self, attempt: Attempt, answer: Answer) -> Answer:
         """Record an answer of the gateway's own, then release it; raises LogUnavailableError."""
-        caller = attempt.principal.facts if attempt.principal else NOBODY
         statement = self._statement(attempt)
-        await self._broker.note_answer(statement, answer.status, started=attempt.started, caller=caller)
+        await self._broker.note_answer(statement, answer.status, started=attempt.started, caller=attempt.caller)
         return answer
 
     async def _signature(
@@ -432,9 +443,8 @@ class ExchangeFace:
 
     async def _refuse(self, attempt: Attempt, error: MeshError, send: Send) -> None:
         """Record a refusal, then tell it."""
-        caller = attempt.principal.facts if attempt.principal else NOBODY
         try:
-            await self._broker.refuse(self._statement(attempt), error, started=attempt.started, caller=caller)
+            await self._broker.refuse(self._statement(attempt), error, started=attempt.started, caller=attempt.caller)
         except LogUnavailableError as failure:
             error = failure
         await self._tell(attempt, error, send)

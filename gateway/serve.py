@@ -9,22 +9,17 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvicorn
-import uvloop
 
 from ca_auth import EdgeLimits, edge_protocol, load_certificate, server_context
 from exchange import IdentityError, Settings, configure_events
 from gateway import own_certificates
 from gateway.app import GatewayApp
+from gateway.listening import listen, loop_with, name_of
 
 DRAIN_SECONDS = 15
-
-
-class PortBusyError(OSError):
-    """The address cannot be listened on: another program does, or it is not ours to take."""
 
 
 def serve(settings: Settings) -> None:
@@ -39,7 +34,7 @@ def serve(settings: Settings) -> None:
     own_certificates.recover(settings)
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    public_url = settings.public_url.rstrip("/") or f"https://{_name(settings.host)}:{port}"
+    public_url = settings.public_url.rstrip("/") or f"https://{name_of(settings.host)}:{port}"
     app = GatewayApp(settings, public_url)
 
     context = _server_context(settings, app)
@@ -90,21 +85,6 @@ def _server_context(settings: Settings, app: GatewayApp) -> ssl.SSLContext:
         raise IdentityError(f"{', '.join(map(str, files))}: {error}") from error
 
 
-def loop_with(handshake_timeout: float) -> type[uvloop.Loop]:
-    """uvloop whose TLS servers give a handshake so many seconds: a minute is its default, and uvicorn passes none on.
-
-    Until it is done a connection has no protocol of ours, so the edge's deadlines do not hold for it.
-    """
-
-    class ImpatientLoop(uvloop.Loop):
-        async def create_server(self, *args: Any, **options: Any) -> Any:
-            if options.get("ssl") is not None:
-                options.setdefault("ssl_handshake_timeout", handshake_timeout)
-            return await super().create_server(*args, **options)
-
-    return ImpatientLoop
-
-
 class _Server(uvicorn.Server):
     """uvicorn, which says when it is ready."""
 
@@ -143,25 +123,3 @@ class _Server(uvicorn.Server):
         self.servers.append(await asyncio.get_running_loop().create_unix_server(connection, str(path), backlog=1024))
         path.chmod(0o660)
         structlog.get_logger("datong.gateway").info("gateway.terminator", socket=str(path))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, port 0 for a free one; raises PortBusyError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortBusyError(
-            f"{host}:{port} cannot be listened on: {error.strerror}. "
-            "Choose with --port or DATONG_PORT, --host or DATONG_HOST; port 0 takes a free one."
-        ) from error
-    return listener
-
-
-def _name(host: str) -> str:
-    if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host

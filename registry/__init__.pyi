@@ -101,6 +101,7 @@ from registry.history.as_of import GrantInForce
 from registry.history.change_book import ChangeBook, ChangeFilter
 from registry.history.contents_check import altered_record
 from registry.mirror import RegistryMirror
+from registry.openings import OPENING_STATES, ROLES_THAT_OPEN, Opening, OpeningFilter, Openings, OpeningState
 from registry.patterns import PathPattern, compile_pattern
 from registry.quotas.counting import QuotaState
 from registry.quotas.quota_refusals import QuotaExceededError, QuotasUnavailableError
@@ -158,10 +159,12 @@ __all__ = [
     "MATCHES",
     "MAX_DOCUMENT_BYTES",
     "MAX_WORKBOOK",
+    "OPENING_STATES",
     "REASON_CODES",
     "REASON_NAMES",
     "RESOURCE_STATES",
     "ROLES",
+    "ROLES_THAT_OPEN",
     "RULINGS",
     "SAFE_METHODS",
     "SHARING_CLASSES",
@@ -228,6 +231,10 @@ __all__ = [
     "Miss",
     "MoveKind",
     "MovedDays",
+    "Opening",
+    "OpeningFilter",
+    "OpeningState",
+    "Openings",
     "Operation",
     "Owed",
     "PathPattern",

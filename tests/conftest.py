@@ -19,7 +19,8 @@ from deploy.supervisor import Supervisor
 from exchange import ServiceId, SubsystemId, bus_tls
 from tests.ci import missing
 
-pytest_plugins = ["tests.databases"] if importlib.util.find_spec("tests.databases") else []
+_WITH_FIXTURES = ("tests.databases", "tests.foreign.verifiers")
+pytest_plugins = [name for name in _WITH_FIXTURES if importlib.util.find_spec(name)]
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,8 @@ _names = (f"test_{number}" for number in itertools.count())
 class PostgresServer:
     """A PostgreSQL on a free port of 127.0.0.1 and on a unix socket; its data is not kept safe from a power cut."""
 
+    settings = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
         self._account = _unprivileged_account()
@@ -40,10 +42,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Return when it accepts connections."""
-        options = (
-            f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c fsync=off -c synchronous_commit=off"
-            " -c full_page_writes=off -c max_connections=200"
-        )
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} {self.settings} -c max_connections=200"
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "60", "-l", log, "-o", options, "start")
 

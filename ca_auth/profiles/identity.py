@@ -42,7 +42,7 @@ class Identity:
     subsystem: SubsystemId | None = None
     """The one subsystem the certificate speaks for; None: any subsystem of the member."""
     person: str | None = None
-    """Keyed hash of the natural person's number (64 hex digits), as `Datong-Subject` is kept; None for a machine."""
+    """Pseudonym of the natural person (`exchange.pseudonym_of`), as of one who is asked about; None for a machine."""
     profile: str = "datong-uri"
     warnings: tuple[str, ...] = ()
     """Faults that do not refuse (`person-number-check-character`, say), for the record."""

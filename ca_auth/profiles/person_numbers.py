@@ -9,18 +9,19 @@ Rules:
    is wrong, so such a fault is a warning to record, never a refusal.
 2. Numbers of 15 digits ended with the cards of the first generation in 2013 and are refused: the number that follows
    from one by arithmetic is not always the number the person was given.
-3. A `PersonNumber` shows itself nowhere: not in `repr`, `str`, an error or a warning. What leaves is `hashed`, with the
-   key and the spelling that `Datong-Subject` has, so that both agree about one person.
+3. A `PersonNumber` shows itself nowhere: not in `repr`, `str`, an error or a warning. What leaves is its pseudonym, with the
+   key and the spelling that `Datong-Subject` has, so that both agree about one person (`exchange.pseudonym_of`).
 """
 
 from __future__ import annotations
 
-import hmac
 import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, Literal
+
+from exchange import normal_form, pseudonym_of
 
 _CITIZEN: Final = re.compile(r"[0-9]{17}[0-9Xx]")
 _FOREIGNER_BEFORE_2023: Final = re.compile(r"[A-Z]{3}[0-9]{12}")
@@ -90,8 +91,8 @@ class PersonNumber:
         return tuple(_FAULTS[kind] for kind in found)
 
     def hashed(self, key: bytes) -> str:
-        """HMAC-SHA-256 of the number, 64 hex digits: what the mesh knows of the person."""
-        return hash_of_subject(key, self._text)
+        """The person's pseudonym, 64 hex digits: what the mesh knows them by."""
+        return pseudonym_of(key, self._text)
 
 
 def citizen_number(text: str) -> PersonNumber:
@@ -126,17 +127,9 @@ def military_number(text: str) -> PersonNumber:
             hashing would change into another (small letters, compatibility characters).
     """
     strange = any(unicodedata.category(character)[0] not in "LN" and character != "-" for character in text)
-    if not 4 <= len(text) <= _MAX_TEXT or strange or _normal(text) != text:
+    if not 4 <= len(text) <= _MAX_TEXT or strange or normal_form(text) != text:
         raise ValueError("not the form of an officer's number")
     return PersonNumber(f"MIL-{text}")
-
-
-def hash_of_subject(key: bytes, text: str) -> str:
-    """The keyed hash under which the mesh keeps a person or company, whether a caller or a certificate named it.
-
-    Compatibility characters, case and surrounding spaces do not matter. HMAC-SHA-256, 64 hex digits.
-    """
-    return hmac.digest(key, _normal(text).encode(), "sha256").hex()
 
 
 def check_character(first17: str) -> str:
@@ -148,10 +141,6 @@ def check_character(first17: str) -> str:
 def is_plausible_citizen_number(text: str, on: date) -> bool:
     """Whether `text` is a citizen number without a fault: about one in a thousand of other digits would be."""
     return _CITIZEN.fullmatch(text) is not None and not PersonNumber(text.upper()).faults(on)
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip().upper()
 
 
 def _is_birth_date(text: str, on: date) -> bool:

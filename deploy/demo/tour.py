@@ -31,6 +31,23 @@ COMPANY = f"{TAX_SUBSYSTEM}/enterprises/enterprises/{ENTERPRISE_IN_GOOD_ORDER}"
 MARRIAGE = f"{CIVIL_SUBSYSTEM}/residents/residents/{RESIDENT_MARRIED}/marriage"
 MARRIAGE_GRANT = "housing-marriage"
 APPLICATION = {"applicant": "示例市住房保障局", "purpose": "公租房资格核查"}
+HARMS = {
+    "refusal": (
+        "UPDATE log_entries SET outcome = 'answered', leaf = CAST(replace(CAST(leaf AS TEXT), "
+        '\'"outcome":"refused"\', \'"outcome":"answered"\') AS BLOB) '
+        "WHERE seq = (SELECT min(seq) FROM log_entries WHERE outcome = 'refused')",
+    ),
+    "order": (
+        "UPDATE log_entries SET seq = -1 WHERE seq = 7",
+        "UPDATE log_entries SET seq = 7 WHERE seq = 8",
+        "UPDATE log_entries SET seq = 8 WHERE seq = -1",
+    ),
+    "removal": ("DELETE FROM log_entries WHERE seq = 7",),
+    "signed": (
+        "UPDATE log_checkpoints SET size = size + 1000000 WHERE size = (SELECT max(size) FROM log_checkpoints)",
+    ),
+}
+"""What somebody who may write to the database could do to it."""
 STOP_SECONDS = 30
 STEP_SECONDS = 60
 
@@ -64,9 +81,13 @@ TEXTS: dict[str, dict[Language, str]] = {
     },
     "check": {"en": "The whole log is derived again from its records", "zh": "由记录重新推导整个日志"},
     "tampered": {
-        "en": "In a copy of the log one refusal is turned into a success: the check names it",
-        "zh": "在日志副本中把一次拒绝改成成功：检查指出了被改的记录",
+        "en": "Copies of the log are tampered with: the check names what was changed",
+        "zh": "篡改日志副本：检查指出被改动之处",
     },
+    "refusal": {"en": "one refusal is turned into a success", "zh": "把一次拒绝改成成功"},
+    "order": {"en": "two records change places", "zh": "两条记录互换位置"},
+    "removal": {"en": "a record is removed", "zh": "删除一条记录"},
+    "signed": {"en": "a checkpoint says another size", "zh": "改动检查点的长度"},
     "reconcile": {
         "en": "The gateway's log and the departments' own ledgers agree",
         "zh": "网关日志与各部门自有台账一致",
@@ -268,25 +289,24 @@ def evidence(tour: Tour, folder: Path, compromised: str) -> None:
     tour.step("check")
     tour.run("audit", "check", "--data", "data")
     tour.step("tampered")
-    tamper(folder / "data" / "log.db", folder / "tampered.db")
-    tour.run("audit", "check", "--database", "sqlite:///tampered.db", "--keys", "data/keys.json", status=1)
+    for harm, statements in HARMS.items():
+        typer.echo(f"   {tour.say(harm)}")
+        tamper(folder / "data" / "log.db", folder / "tampered.db", statements)
+        tour.run("audit", "check", "--database", "sqlite:///tampered.db", "--keys", "data/keys.json", status=1)
     tour.step("reconcile")
     ledgers = [str(path.relative_to(folder)) for path in sorted((folder / "data" / "adapters").glob("*/ledger"))]
     tour.run("audit", "reconcile", "--data", "data", *(part for path in ledgers for part in ("--ledger", path)))
 
 
-def tamper(log: Path, copy: Path) -> None:
-    """Make a copy of the log in which one refusal has become a success; raises TourError if there is none."""
+def tamper(log: Path, copy: Path, statements: Sequence[str]) -> None:
+    """Make a copy of the log and do something to it; raises TourError if that changes nothing."""
     copy.unlink(missing_ok=True)
     with closing(sqlite3.connect(log)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-        changed = target.execute(
-            "UPDATE log_entries SET outcome = 'answered', leaf = CAST(replace(CAST(leaf AS TEXT), "
-            '\'"outcome":"refused"\', \'"outcome":"answered"\') AS BLOB) '
-            "WHERE seq = (SELECT min(seq) FROM log_entries WHERE outcome = 'refused')"
-        )
+        for statement in statements:
+            changed = target.execute(statement)
+            expect(changed.rowcount == 1, f"nothing was changed by: {statement}")
         target.commit()
-    expect(changed.rowcount == 1, "there is no refusal on the log")
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from pydantic import BaseModel, Field
 
 from exchange import InvalidRequestError, NotFoundError, UnavailableError
 from gateway.api.actors import ActorDep
-from gateway.api.audit import made_by, reading_log
+from gateway.api.audit import reading_log
 from gateway.api.changing import answer, consulting
+from gateway.api.exchange_views import made_by
 from gateway.api.fields import InstantMs, rfc3339
 from gateway.api.openapi import BY_CERTIFICATE, problems
 from gateway.api.paging import PageQuery, cursor_of, known_parameters, read_cursor

@@ -6,7 +6,7 @@ import time
 from email.utils import formatdate
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.types import Send
 
 from exchange import RegistryStaleError
@@ -27,6 +27,15 @@ class Readiness(BaseModel):
     bus: bool
     log: bool
     registry: bool
+    vouched: bool = Field(
+        description="Nobody else's word stands against carrying anything: witnesses, demanded time stamps."
+    )
+    witnessed: bool | None = Field(
+        description="As many witnesses cosign now as make a receipt final; null if none are named. Of no effect on `ready`."
+    )
+    stamped: bool | None = Field(
+        description="No entries wait unusually long for a time stamp; null if none are named. Of no effect on `ready`."
+    )
 
 
 @router.get("/healthz")
@@ -53,14 +62,23 @@ async def answer_alive(send: Send) -> None:
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "A part is not ready."}})
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Bus connected, exchange log writable, registry fresh."""
+    """Bus connected, exchange log writable, registry fresh, nobody's word against the log."""
     gateway = request.app.state.gateway
     try:
         gateway.registry.current(time.monotonic())
         fresh = True
     except RegistryStaleError:
         fresh = False
-    bus, log = gateway.bus.connected, gateway.log.ready
-    ready = bus and log and fresh
+    bus, log, vouching = gateway.bus.connected, gateway.log.ready, gateway.vouching
+    vouched = vouching.refusal() is None
+    ready = bus and log and fresh and vouched
     response.status_code = 200 if ready else 503
-    return Readiness(ready=ready, bus=bus, log=log, registry=fresh)
+    return Readiness(
+        ready=ready,
+        bus=bus,
+        log=log,
+        registry=fresh,
+        vouched=vouched,
+        witnessed=None if vouching.witnessing is None else vouching.witnessing.healthy,
+        stamped=None if vouching.stamping is None else not vouching.stamping.state().gaps,
+    )

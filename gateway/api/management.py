@@ -20,12 +20,18 @@ from gateway.api import (
     decisions,
     descriptions,
     disputes,
+    exchange_exports,
+    exchange_statistics,
+    exchanges,
     grant_reports,
     grants,
     groups,
     health,
+    log_stamps,
+    log_tiles,
     members,
     misses,
+    openings,
     problem_pages,
     resources,
     roles,
@@ -35,6 +41,7 @@ from gateway.api import (
 )
 from gateway.api.callers import EXPIRES_SOON
 from gateway.api.errors import install_error_handlers
+from gateway.api.exchange_exports import ONLY_HEAD
 from gateway.api.openapi import DESCRIPTION, describe_api
 from gateway.problems import EXPIRES
 
@@ -66,18 +73,25 @@ def management_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Non
         grants,
         decisions,
         changes,
+        log_stamps,
         audit,
+        exchange_statistics,
+        exchange_exports,
+        exchanges,
+        openings,
+        log_tiles,
         client_list,
         health,
         problem_pages,
     ):
-        api.include_router(noun.router)  # reports first: their addresses would be identifiers of grants
+        api.include_router(noun.router)  # reports, figures and files first: their addresses would be identifiers
     describe_api(api)
     return _Framed(api)  # around all of it: middleware of FastAPI's would not see the response to a fault
 
 
 class _Framed:
-    """What every response has in common: HEAD is GET without its body, a Date, and nothing may be kept or guessed."""
+    """What every response has in common: HEAD is GET without its body, a Date, nothing may be guessed, and nothing kept but what
+    says itself that it may be."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -89,9 +103,10 @@ class _Framed:
 
         async def framed(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                headers = [pair for pair in message["headers"] if pair[0] != b"cache-control"]
+                headers = list(message["headers"])
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
                 headers += (
-                    (b"cache-control", b"no-store"),
                     (b"x-content-type-options", b"nosniff"),
                     (b"date", formatdate(time.time(), usegmt=True).encode()),
                 )
@@ -101,5 +116,6 @@ class _Framed:
             await send(message)
 
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # uvicorn, which knows better, leaves the body out
+            # uvicorn, which knows better, leaves the body out.
+            scope = {**scope, "method": "GET", "state": {**scope.get("state", {}), ONLY_HEAD: True}}
         await self._app(scope, receive, framed)

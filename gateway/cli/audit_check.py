@@ -48,6 +48,7 @@ def check(
 ) -> None:
     """Derive the whole log again: every record, hash, tile and signature. Names the first thing that was changed.
 
+    Cosignatures of witnesses and time stamps are verified if the key list names witnesses (policy) and authorities.
     With the registry at hand, every change of it on the log is compared with the registry, too.
 
     Exit status: 0 if all is in order, 1 if something was changed, 2 if the check could not be made.
@@ -56,7 +57,14 @@ def check(
     key_list, held = _trusted(keys or data / "keys.json", [*(checkpoint or []), *_signed_here(data, database)])
 
     async def derive(reader: LogReader, book: ChangeBook | None) -> tuple[LogSummary, ChangeSummary | None]:
-        summary = await check_log(reader, key_list.logs, held=held, progress=progress(as_json))
+        summary = await check_log(
+            reader,
+            key_list.logs,
+            held=held,
+            policy=key_list.policy,
+            anchors=key_list.timestamp_authorities,
+            progress=progress(as_json),
+        )
         return summary, None if book is None else await compare_changes(book, reader, progress(as_json))
 
     try:
@@ -90,6 +98,22 @@ def _print(summary: LogSummary, compared: ChangeSummary | None, speak: Language)
             f"{summary.signed_size} 条记录已有签名检查点。",
         }[speak]
     )
+    if summary.removed:
+        typer.echo(
+            {
+                "en": f"✓ {summary.removed} records were removed when their time was over, and that is on record.",
+                "zh": f"✓ {summary.removed} 条记录到期删除，均有留痕。",
+            }[speak]
+        )
+    if summary.cosignatures or summary.stamps or summary.unverified:
+        typer.echo(
+            {
+                "en": f"✓ {summary.cosignatures} cosignatures of witnesses and {summary.stamps} time stamps are genuine; "
+                f"{summary.unverified} are by nobody on the key list.",
+                "zh": f"✓ {summary.cosignatures} 个见证联署、{summary.stamps} 个时间戳验证无误；"
+                f"{summary.unverified} 个签署方不在密钥列表中。",
+            }[speak]
+        )
     if compared is not None:
         typer.echo(
             {

@@ -33,6 +33,7 @@ from gateway.api.errors import install_error_handlers
 from gateway.cli import console_io as io
 from gateway.cli.ca_io import FolderArgument, Voice, write_public
 from gateway.enrolment import enrolment_router
+from gateway.listening import listen, loop_with
 
 events = structlog.get_logger("datong.ca")
 
@@ -59,8 +60,6 @@ def serve(
 
     Example: datong ca serve datong-ca --host 0.0.0.0 --port 8444 --server-name ca.example.gov.cn
     """
-    from gateway.serve import listen, loop_with  # the gateway's own way to listen; it loads the whole gateway
-
     voice = Voice.of(False, lang)
     configure_events()
     names = tuple(server_name or ("localhost", "127.0.0.1", "::1"))

@@ -15,7 +15,7 @@ from pydantic_settings import SettingsError
 
 from exchange import Language, Settings, certificate_uri, from_wire, subsystem_id
 from gateway.cli import console_io as io
-from gateway.cli import database_checks, local_checks, service_checks, trust_checks
+from gateway.cli import database_checks, local_checks, service_checks, trust_checks, witness_checks
 from gateway.cli.connection import Files, UnreachableError, gateway_url
 from gateway.cli.findings import MARKS, Finding, failed, ok
 from gateway.cli.settings import from_environment, from_folder, from_running_mesh, variable
@@ -75,7 +75,7 @@ async def _of_mesh(settings: Settings, data: Path, url: str) -> list[Finding]:
     findings += [local_checks.clock(newest_ms), *of_registry]
     if known is not None:
         findings += local_checks.registered([each for each in known.certificates() if each.active])
-    findings += [*of_log, *await service_checks.bus(settings, known)]
+    findings += [*of_log, *await witness_checks.witnesses(settings), *await service_checks.bus(settings, known)]
     findings += await service_checks.gateway(settings, url)
     return findings
 

@@ -25,7 +25,11 @@ def from_environment() -> dict[str, Any]:
 def from_folder(data: Path) -> dict[str, Any]:
     """What a folder laid out by `datong up` sets."""
     pki = data / "pki"
-    there = {"trust_file": data / "trust.toml", "ca_folder": data / "ca"}  # older versions made none
+    there = {
+        "trust_file": data / "trust.toml",
+        "ca_folder": data / "ca",
+        "witness_policy": data / "witness-policy.txt",
+    }  # older versions made none
     return {
         **{name: path for name, path in there.items() if path.exists()},
         "revocation_folder": data / "revocation",
@@ -41,6 +45,7 @@ def from_folder(data: Path) -> dict[str, Any]:
         "log_database": f"sqlite:///{data / 'log.db'}",
         "nonce_database": f"sqlite:///{data / 'nonces.db'}",
         "quota_database": f"sqlite:///{data / 'quotas.db'}",
+        "subject_database": f"sqlite:///{data / 'subjects.db'}",
     }
 
 

@@ -7,26 +7,8 @@ from typing import Annotated
 
 import typer
 
-from exchange import Check, Language, ReceiptError, verify_receipt
+from exchange import ReceiptError, checks_as_json, lines_of_checks, verdict, verify_receipt
 from gateway.cli import console_io as io
-
-TITLES: dict[str, dict[Language, str]] = {
-    "form": {"en": "form", "zh": "格式"},
-    "checkpoint": {"en": "log's signature", "zh": "日志签名"},
-    "inclusion": {"en": "in the log", "zh": "在日志中"},
-    "record": {"en": "record", "zh": "记录"},
-    "change": {"en": "change", "zh": "变更"},
-    "decider": {"en": "made by", "zh": "操作人"},
-    "caller": {"en": "caller", "zh": "调用方"},
-    "signature": {"en": "caller's signature", "zh": "调用方签名"},
-    "gateway": {"en": "gateway's seal", "zh": "网关签名"},
-    "adapter": {"en": "owner's seal", "zh": "提供方签名"},
-    "binding": {"en": "answer to query", "zh": "应答对应"},
-    "release": {"en": "release terms", "zh": "释放条件"},
-    "certificates": {"en": "certificates", "zh": "证书"},
-    "request": {"en": "request sent", "zh": "请求内容"},
-    "answer": {"en": "answer received", "zh": "应答内容"},
-}
 
 
 def verify(
@@ -40,9 +22,11 @@ def verify(
 ) -> None:
     """Check a receipt: one line per check.
 
+    ✓ it holds; – there is nothing to check; … it waits for witnesses or a time stamp; ✗ it does not hold.
+
     Example: datong verify receipt.json --keys keys.json --answer body.json
 
-    Exit status: 0 if every check passes, 1 if one fails, 2 if a file or the key list cannot be used.
+    Exit status: 0 if every check passes, 1 if one fails or waits, 2 if a file or the key list cannot be used.
     """
     speak = io.language(lang)
     try:
@@ -51,24 +35,6 @@ def verify(
     except (OSError, ReceiptError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    good = all(check.ok for check in checks)
-    if as_json:
-        io.print_json({"ok": good, "checks": checks})
-    else:
-        _print(checks, good, speak)
-    if not good:
+    typer.echo(checks_as_json(checks) if as_json else "\n".join(lines_of_checks(checks, speak)))
+    if verdict(checks) != "final":
         raise typer.Exit(1)
-
-
-def _print(checks: list[Check], good: bool, speak: Language) -> None:
-    for check in checks:
-        mark = "✓" if check.ok else "✗"
-        title = TITLES[check.name][speak]
-        # Chinese characters take two columns.
-        width = 18 - sum(ord(character) > 0x2E7F for character in title)
-        typer.echo(f"{mark} {title:<{width}} {check.zh if speak == 'zh' else check.en}")
-    verdict = {
-        True: {"en": "The receipt holds.", "zh": "回执有效。"},
-        False: {"en": "The receipt does NOT hold.", "zh": "回执无效！"},
-    }
-    typer.echo(verdict[good][speak])

@@ -18,10 +18,10 @@ from ca_auth.profiles.person_numbers import (
     check_character,
     citizen_number,
     document_number,
-    hash_of_subject,
     is_plausible_citizen_number,
     military_number,
 )
+from exchange import pseudonym_of
 from tests.ca_auth.profile_kit import PERSON, PERSON_KEY, citizen
 
 TODAY = date(2026, 1, 5)
@@ -116,7 +116,7 @@ def test_the_hash_is_the_one_kept_for_datong_subject() -> None:
     """The same person, named by a certificate or by a caller's header, is one entry in the record."""
     normal = unicodedata.normalize("NFKC", f" {PERSON.lower()} ").strip().upper()
     of_header = hmac.new(PERSON_KEY, normal.encode(), hashlib.sha256).hexdigest()
-    assert citizen_number(PERSON).hashed(PERSON_KEY) == of_header == hash_of_subject(PERSON_KEY, f" {PERSON.lower()} ")
+    assert citizen_number(PERSON).hashed(PERSON_KEY) == of_header == pseudonym_of(PERSON_KEY, f" {PERSON.lower()} ")
 
 
 def test_documents_of_different_kinds_and_countries_are_different_persons() -> None:

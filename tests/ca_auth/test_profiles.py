@@ -12,9 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ca_auth.profiles.identity import Identity
 from ca_auth.profiles.naming import Naming, Persons, sample_naming
 from ca_auth.profiles.organisation_codes import members_of_class
-from ca_auth.profiles.person_numbers import hash_of_subject
 from ca_auth.profiles.profiles import PROFILES
-from exchange import MemberId, UnauthenticatedError, subsystem_id
+from exchange import MemberId, UnauthenticatedError, pseudonym_of, subsystem_id
 from tests.ca_auth.profile_kit import (
     CODE,
     IDENTITY,
@@ -47,7 +46,7 @@ BY_GMT = PROFILES["gmt-0015"]
 BY_SERIAL = PROFILES["subject-serial-number"]
 
 DESK = subsystem_id(f"{MEMBER}/desk")
-PERSON_HASH = hash_of_subject(PERSON_KEY, PERSON)
+PERSON_HASH = pseudonym_of(PERSON_KEY, PERSON)
 
 BY_UNIT = replace(PLAIN, subsystem_from="organizational-unit")
 BY_COMMON_NAME = replace(PLAIN, subsystem_from="common-name")

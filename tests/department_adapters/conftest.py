@@ -26,7 +26,7 @@ async def carrier(nats_server: NatsServer, pki: Pki) -> AsyncIterator[Carrier]:
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[FullDisk]:
-    ledger = await FullDisk.open(tmp_path / "ledger")
+    ledger = await FullDisk.open(tmp_path / "ledger", "CN/GOV/TAX/tax")
     assert isinstance(ledger, FullDisk)
     yield ledger
     await ledger.close()

@@ -20,6 +20,8 @@ from tests.conftest import Pki, bus_users
 from tests.department_adapters.adapter_kit import ENTERPRISES, FunctionSource, Gateway, echo, gateway_on, until
 from tests.department_adapters.test_runner import Gate
 
+OWNER = TAX_SUBSYSTEM
+
 
 def contract(folder: Path, pki: Pki, url: str, **changes: str) -> AdapterContract:
     files = {
@@ -103,7 +105,7 @@ async def test_a_signal_lets_it_finish_what_it_has_begun(
     assert gate.source.stopped == 1
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # the process is as it was
     # And let go of its ledger.
-    await (await Ledger.open(tmp_path / "ledger")).close()
+    await (await Ledger.open(tmp_path / "ledger", OWNER)).close()
 
 
 async def test_an_adapter_comes_up_before_its_bus(nats_server: NatsServer, pki: Pki, tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ async def test_a_file_that_cannot_be_used_ends_it_at_once(pki: Pki, tmp_path: Pa
 
 
 async def test_a_ledger_that_another_process_has_open_ends_it_at_once(pki: Pki, tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path / "ledger")
+    ledger = await Ledger.open(tmp_path / "ledger", OWNER)
     with pytest.raises(LedgerError, match="another adapter process"):
         async with serving(contract(tmp_path, pki, "tls://127.0.0.1:1")) as (task, _, _):
             await asyncio.wait_for(task, 5)
@@ -202,4 +204,4 @@ async def test_a_source_that_cannot_start_ends_it(nats_server: NatsServer, pki: 
     with pytest.raises(OSError, match="no such device"):
         async with serving(contract(tmp_path, pki, nats_server.url), Broken(never)) as (task, _, _):
             await asyncio.wait_for(task, 5)
-    await (await Ledger.open(tmp_path / "ledger")).close()
+    await (await Ledger.open(tmp_path / "ledger", OWNER)).close()

@@ -34,7 +34,8 @@ def test_it_says_what_came_up(mesh: Up) -> None:
     assert what["databases"]["log"] == f"SQLite {DATA}/log.db"
     assert what["gateway"].startswith("https://localhost:")
     assert {each["key"] for each in what["departments"]} >= {"tax", "civil", "housing", "stranger", "audit"}
-    assert set(mesh.pids) == {"nats-server", "tax-bureau", "adapter-tax", "adapter-civil", "gateway"}
+    departments = {"tax-bureau", "adapter-tax", "adapter-civil", "witness-audit", "witness-civil"}
+    assert set(mesh.pids) == {"nats-server", "gateway", *departments}
     assert all(alive(pid) for pid in mesh.pids.values())
 
 

@@ -24,7 +24,7 @@ from exchange.log_frames import Frame
 from exchange.log_reader import LogReader
 from exchange.log_writer import LastSigned, LogWriter
 from exchange.moments import Entropy, Rfc3339, uuid7
-from exchange.record import Outcome, Record, record_bytes
+from exchange.record import Outcome, Record, record_bytes, salt_digest
 from exchange.store import LogStore
 from exchange.store_postgresql import PostgresqlStore
 from exchange.store_sqlite import SqliteStore, create_file
@@ -32,6 +32,8 @@ from exchange.store_sqlite import SqliteStore, create_file
 ORIGIN = "log.example/test"
 CLIENTS = [f"CN/GOV/MEMBER{number}/housing" for number in range(7)]
 SERVICES = [f"CN/GOV/OWNER{number}/tax/enterprises" for number in range(3)]
+
+SALT = b"s" * 16
 
 _entropy = Entropy()
 _time_text = Rfc3339()
@@ -77,9 +79,9 @@ class Attempt:
     at_ms: int
     client: str
     service: str
-    outcome: Outcome | Literal["change"]
+    outcome: Outcome | Literal["change", "access", "retention"]
     rule: str
-    salt: bytes = b"s" * 16
+    salt: bytes = SALT
 
     @property
     def row(self) -> tuple[str, int, str, str, str, str, bytes | None, bytes]:
@@ -143,6 +145,7 @@ def attempt(
         query=Raw(statement_bytes(asked)),
         query_seal="c2VhbA==" if answered else UNSET,
         rule=rule,
+        salt_digest=salt_digest(SALT),
         status=200 if answered else 403,
     )
     return Attempt(record_bytes(record), exchange_id, at_ms, asked.client, asked.service, outcome, rule)
@@ -218,10 +221,12 @@ class Place:
         *,
         extra: Sequence[Attempt] = (),
         certificates: Sequence[bytes] = (),
+        made: Callable[[int], Attempt] = attempt,
     ) -> None:
         """Write a log of `size` entries with checkpoints where `signed` says, without a process of its own.
 
         Args:
+            made: Makes entry number n.
             extra: Written in the middle, beyond `size`; then all is signed.
             certificates: DER.
         """
@@ -232,14 +237,15 @@ class Place:
         await upgrade(url, "exchange.migrations")
         store: LogStore = SqliteStore(file) if file else PostgresqlStore(_asyncpg_arguments(url))
         writer = LogWriter(store, self.signer, LastSigned(self.log_key), "gateway-1", "boot")
+        named = [(hashlib.sha256(der).hexdigest(), der) for der in certificates]
         start = 0
         for end in sorted({*signed, size}):
-            await writer.write([Frame(entries=[attempt(number).row for number in range(start, end)])])
+            rows = [made(number).row for number in range(start, end)]
+            await writer.write([Frame(entries=rows, certificates=[] if start else named)])
             if end in signed:
                 await writer.checkpoint()
             start = end
         if extra:
-            named = [(hashlib.sha256(der).hexdigest(), der) for der in certificates]
             await writer.write([Frame(entries=[one.row for one in extra], certificates=named)])
             await writer.write([Frame(entries=[attempt(number).row for number in range(size)])])
             await writer.checkpoint()

@@ -20,11 +20,13 @@ from exchange.change_record import MOST_BYTES, is_change, read_change
 from exchange.database import create_engine, writing
 from exchange.identifiers import SubsystemId, subsystem_id
 from exchange.ledger import Ledger
-from exchange.log_check import DamagedLogError
+from exchange.log_damage import DamagedLogError
 from exchange.log_reader import EntryFilter
 from exchange.receipt import Check, SentRequest, build_receipt, verify_receipt
 from exchange.reconciliation import ReconciliationCounts, reconcile
 from tests.exchange.log_kit import Attempt, Place, attempt, change_attempt, change_record
+
+OWNER = "CN/GOV/TAX/tax"
 
 RECORDED = "2026-05-04T12:00:01.000Z"
 TAX = subsystem_id("CN/GOV/TAX/tax")
@@ -227,7 +229,7 @@ async def test_a_record_with_another_id_than_its_content_makes_is_named(place: P
 
 async def test_ledgers_are_not_compared_with_changes(place: Place, tmp_path: Path) -> None:
     await place.fill(0, [], extra=[attempt(outcome="refused"), change_attempt(change_record())])
-    await (await Ledger.open(tmp_path / "ledger")).close()
+    await (await Ledger.open(tmp_path / "ledger", OWNER)).close()
     counts = ReconciliationCounts()
     async with place.reader() as reader:
         assert [one async for one in reconcile(reader, [tmp_path / "ledger"], counts)] == []
@@ -267,8 +269,10 @@ async def test_the_receipt_of_a_change_says_who_what_and_why_and_verifies(place:
     checks = verify_receipt(receipt, keys_of(place))
     assert [check.name for check in checks if not check.ok] == []
     assert [check.name for check in checks] == [
-        *("form", "checkpoint", "inclusion", "record", "change", "decider", "certificates")
+        *("form", "checkpoint", "inclusion", "witnessed", "stamped", "record", "change", "decider"),
+        *("revocation", "certificates"),
     ]
+    assert [check.name for check in checks if check.state == "absent"] == ["witnessed", "stamped", "revocation"]
     told = by_name(checks)
     assert "grant.revoke g1 at 2026-05-04T12:00:00.123456Z" in told["change"].en
     assert "批复〔2026〕7号" in told["change"].en

@@ -14,6 +14,8 @@ from exchange.ledger import Ledger, LedgerError, read_ledger
 from tests.exchange.log_kit import new_id, query_statement, until
 from tests.small_disks import small_disk
 
+OWNER = "CN/GOV/TAX/tax"
+
 
 def query(number: int = 0) -> bytes:
     return statement_bytes(query_statement(new_id(), number))
@@ -21,7 +23,7 @@ def query(number: int = 0) -> bytes:
 
 async def test_lines_hold_the_statements_byte_for_byte(tmp_path: Path) -> None:
     asked = query()
-    ledger = await Ledger.open(tmp_path / "ledger")
+    ledger = await Ledger.open(tmp_path / "ledger", OWNER)
     await ledger.intend(asked, b"seal")
     ledger.answered([(asked, b"seal", b'{"status":200}', b"other seal")])
     await ledger.close()
@@ -33,7 +35,7 @@ async def test_lines_hold_the_statements_byte_for_byte(tmp_path: Path) -> None:
 
 
 async def test_an_answer_is_in_the_file_before_it_is_released(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path)
+    ledger = await Ledger.open(tmp_path, OWNER)
     ledger.answered([(query(number), b"", b"{}", b"") for number in range(100)])
     # Read beside the open ledger, as after kill -9: what was promised is with the operating system.
     assert len(list(read_ledger(tmp_path))) == 100
@@ -42,7 +44,7 @@ async def test_an_answer_is_in_the_file_before_it_is_released(tmp_path: Path) ->
 
 async def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:
     for life in range(1, 4):
-        ledger = await Ledger.open(tmp_path)
+        ledger = await Ledger.open(tmp_path, OWNER)
         ledger.answered([(query(), b"", b"{}", b"")])
         await ledger.close()
         with (tmp_path / "00000001.jsonl").open("ab") as file:
@@ -52,7 +54,7 @@ async def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> 
 
 async def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 4000)
-    ledger = await Ledger.open(tmp_path)
+    ledger = await Ledger.open(tmp_path, OWNER)
     asked = [query(number) for number in range(30)]
     for one in asked:
         await ledger.intend(one, b"")
@@ -67,11 +69,11 @@ async def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_one_process_at_a_time_has_a_ledger_open(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path)
+    ledger = await Ledger.open(tmp_path, OWNER)
     with pytest.raises(LedgerError, match="another"):
-        await Ledger.open(tmp_path)
+        await Ledger.open(tmp_path, OWNER)
     await ledger.close()
-    await (await Ledger.open(tmp_path)).close()
+    await (await Ledger.open(tmp_path, OWNER)).close()
 
 
 def test_what_is_not_a_ledger_is_an_error(tmp_path: Path) -> None:
@@ -90,8 +92,8 @@ def _small_disk() -> Iterator[Path]:
 
 
 @pytest.mark.faults
-async def test_a_full_disk_refuses_whole_lines_and_recovers(small_disk: Path) -> None:
-    ledger = await Ledger.open(small_disk)
+async def test_a_full_disk_refuses_whole_lines_and_recovers(small_disk: Path, tmp_path: Path) -> None:
+    ledger = await Ledger.open(small_disk, OWNER, tmp_path / "ledger.key")
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(150_000))
     written = 0

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from exchange.database import create_engine, database_url, writing
 from exchange.envelope import read_query_statement, statement_bytes
-from exchange.log_check import DamagedLogError
+from exchange.log_damage import DamagedLogError
 from exchange.log_tables import entries, evidence
 from exchange.record import read_record, record_bytes
 from exchange.recorded_signatures import evidence_digest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from msgspec import UNSET, Raw
 
 from exchange.envelope import AnswerStatement, QueryStatement, statement_bytes
 from exchange.ledger import Ledger, LedgerError
+from exchange.log_event import LogEvent
 from exchange.moments import parse_rfc3339
 from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import Record, record_bytes
 from tests.exchange.log_kit import SERVICES, Attempt, Place, new_id, query_statement
+
+OWNER = "CN/GOV/TAX/tax"
 
 OLD = parse_rfc3339("2026-01-01T00:00:00Z")
 OURS = SERVICES[0]
@@ -63,9 +68,11 @@ class Story:
         self.entries: list[Attempt] = []
         self.lines: list[tuple[QueryStatement, bytes | None]] = []
 
-    async def findings(self, owners: frozenset[str] | None = None) -> tuple[dict[str, Finding], ReconciliationCounts]:
+    async def findings(
+        self, owners: frozenset[str] | None = None, **settings: Any
+    ) -> tuple[dict[str, Finding], ReconciliationCounts]:
         await self.place.fill(0, [], extra=self.entries or [recorded(query_statement(new_id(), 2, OLD), "refused")])
-        ledger = await Ledger.open(self.ledger)
+        ledger = await Ledger.open(self.ledger, OWNER)
         for query, answer in self.lines:
             if answer is None:
                 await ledger.intend(statement_bytes(query), b"")
@@ -74,7 +81,8 @@ class Story:
         await ledger.close()
         counts = ReconciliationCounts()
         async with self.place.reader() as reader:
-            found = [finding async for finding in reconcile(reader, [self.ledger], counts, owners=owners)]
+            findings = reconcile(reader, [self.ledger], counts, owners=owners, **settings)
+            found = [finding async for finding in findings]
         assert len({finding.exchange_id for finding in found}) == len(found)
         assert counts.contradictions == sum(not finding.agrees for finding in found)
         return {finding.exchange_id: finding for finding in found}, counts
@@ -166,6 +174,64 @@ async def test_an_emptied_ledger_does_not_pass_for_one_with_nothing_to_say(story
     found, counts = await story.findings()
     assert not found[ours.id].agrees
     assert (counts.ledger_exchanges, counts.contradictions) == (0, 1)
+
+
+async def test_a_range_holds_what_began_in_it_on_both_sides(story: Story) -> None:
+    """However late it ended: on neither side an exchange near the border is taken for a missing one."""
+    began = [OLD + 1000 * number for number in range(10)]
+    for at in began:
+        query = query_statement(new_id(at), 0, at, service=OURS)
+        one = recorded(query, answer=said(query))
+        late = Attempt(one.record, one.exchange_id, at + 600_000, one.client, one.service, one.outcome, one.rule)
+        story.entries.append(late)
+        story.lines.append((query, said(query)))
+    missing = query_statement(new_id(OLD + 8500), 0, OLD + 8500, service=OURS)
+    story.lines.append((missing, said(missing)))
+    seen: list[tuple[str, int, int]] = []
+    found, counts = await story.findings(since_ms=OLD + 2000, until_ms=OLD + 7000)
+    assert found == {}
+    assert (counts.ledger_exchanges, counts.log_entries, counts.agreed) == (5, 5, 5)
+    async with story.place.reader() as reader:
+        counts = ReconciliationCounts()
+        findings = reconcile(reader, [story.ledger], counts, lambda *told: seen.append(told), since_ms=OLD + 7000)
+        assert [finding.exchange_id async for finding in findings] == [missing.id]
+    assert counts.log_entries == 3
+
+
+async def test_records_of_acts_on_the_log_are_no_exchanges(story: Story) -> None:
+    ours = asked()
+    event = LogEvent(id=new_id(), kind="access", act="exchanges.list", at="2026-01-01T00:00:00.000Z", by=OURS)
+    story.entries += [
+        recorded(ours, answer=said(ours)),
+        Attempt(event.leaf, event.id, OLD, event.by, "", event.kind, event.act, b""),
+    ]
+    story.lines.append((ours, said(ours)))
+    found, counts = await story.findings()
+    assert found == {}
+    assert counts.log_entries == 1, "the exchange alone"
+
+
+async def test_what_was_removed_from_the_log_in_time_is_no_contradiction(story: Story) -> None:
+    kept, gone = (query_statement(new_id(at), 0, at, service=OURS) for at in (OLD + 86_400_000, OLD))
+    story.entries += [recorded(gone, answer=said(gone)), recorded(kept, answer=said(kept))]
+    story.lines += [(query, said(query)) for query in (gone, kept)]
+    await story.findings()
+    async with story.place.reader() as reader:
+        numbers = await reader.numbers([gone.id])
+    with closing(sqlite3.connect(story.place.folder / "log.db")) as log:
+        log.execute("DELETE FROM log_entries WHERE seq = ?", (numbers[gone.id],))
+        log.commit()
+    counts = ReconciliationCounts()
+    async with story.place.reader() as reader:
+        found = [each async for each in reconcile(reader, [story.ledger], counts)]
+    assert [(each.exchange_id, each.agrees) for each in found] == [(gone.id, False)]
+    with closing(sqlite3.connect(story.place.folder / "log.db")) as log:
+        log.execute("INSERT INTO log_removed VALUES (?, ?, 1, '')", (numbers[gone.id], numbers[gone.id] + 1))
+        log.commit()
+    counts = ReconciliationCounts()
+    async with story.place.reader() as reader:
+        assert [each async for each in reconcile(reader, [story.ledger], counts)] == []
+    assert counts.removed == 1
 
 
 async def test_a_ledger_that_cannot_be_read_is_an_error(story: Story, tmp_path: Path) -> None:

@@ -150,9 +150,9 @@ async def test_a_checkpoint_covers_what_is_stored_and_is_signed_once(open_store:
         signed.append(size)
         return sign(size, root)
 
-    edge_two, note = await two.checkpoint(old, now_ms(), count)
+    edge_two, note = await two.checkpoint(old, count)
     assert edge_two == edge
-    assert (await one.checkpoint(edge, now_ms(), count))[1] == note
+    assert (await one.checkpoint(edge, count))[1] == note
     assert signed == [2]
     newest = await one.newest_checkpoint()
     assert newest is not None
@@ -166,7 +166,7 @@ async def test_a_checkpoint_that_may_not_be_signed_leaves_nothing_behind(store: 
         raise CorruptLogError("no")
 
     with pytest.raises(CorruptLogError):
-        await store.checkpoint(edge, now_ms(), refuse)
+        await store.checkpoint(edge, refuse)
     assert await store.newest_checkpoint() is None
     assert (await store.append(edge, batch(attempt()))).size == 2
 

@@ -15,6 +15,8 @@ from tests.faults.oracle import LOG_REFUSED, Sent
 from tests.small_disks import small_disk
 from tests.waiting import until
 
+OWNER = "CN/GOV/TAX/tax"
+
 pytestmark = pytest.mark.faults
 
 
@@ -99,8 +101,8 @@ async def test_a_disk_that_takes_no_more_files_refuses_the_next_segment_until_it
 ) -> None:
     """The ledger lets go of a full segment only when the next one is there, and writes into no file but its own."""
     monkeypatch.setattr("exchange.ledger.SEGMENT_BYTES", 4000)
-    with disk_at(tmp_path / "disk", 4, files=3) as disk:
-        ledger = await Ledger.open(disk.folder)
+    with disk_at(tmp_path / "disk", 4, files=12) as disk:
+        ledger = await Ledger.open(disk.folder, OWNER)
         disk.fill_files()
         written = await until_refused(ledger)
         with (tmp_path / "innocent").open(

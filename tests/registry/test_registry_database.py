@@ -12,6 +12,9 @@ from alembic.migration import MigrationContext
 
 from exchange import UtcDateTime, create_engine, reading, upgrade, writing
 from exchange import database_url as normalised
+from registry.descriptions.tables import service_documents
+from registry.history.change_book import recorded_changes
+from registry.openings import openings
 from registry.registry import MIGRATIONS
 from registry.tables import metadata, registry_version
 
@@ -39,6 +42,8 @@ def test_another_database_is_refused_without_repeating_what_may_be_a_password(te
 
 
 async def test_migrations_lead_from_nothing_to_exactly_our_tables(database_url: str) -> None:
+    # Loaded here, so that they belong to it: the modules of all others are, by what the tests share.
+    assert {each.metadata for each in (openings, recorded_changes, service_documents)} == {metadata}
     await upgrade(database_url, MIGRATIONS)
     engine = create_engine(database_url)
 

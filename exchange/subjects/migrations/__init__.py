@@ -1,0 +1,1 @@
+"""Schema changes of the tables of subjects, in order. Applied by `exchange.upgrade`."""

@@ -1,0 +1,1 @@
+"""One module per schema change; a released one is never edited."""
