@@ -129,7 +129,7 @@ class _Check:
         self._good = Edge.empty()
         """Of the last good checkpoint."""
         self._suspect: tuple[str, int] | None = None
-        """A tile that is not that of the entries, and the first entry where they differ: the next checkpoint tells which is wrong."""
+        """A tile that is not that of the entries, and the first one where they differ: the next checkpoint tells which is wrong."""
         self._last_id = ""
 
     async def run(self, held: Sequence[Checkpoint], progress: Progress | None) -> LogSummary:

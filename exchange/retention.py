@@ -105,7 +105,11 @@ class RetentionClass:
         """Whether a record is of this class."""
         if kind_of(entry) not in self.kinds or (self.outcomes and entry.outcome not in self.outcomes):
             return False
-        if not _fits(entry.rule, self.rules) or not _fits(entry.client, self.clients) or not _fits(entry.service, self.services):
+        if (
+            not _fits(entry.rule, self.rules)
+            or not _fits(entry.client, self.clients)
+            or not _fits(entry.service, self.services)
+        ):
             return False
         if not self.purposes and not self.codes:
             return True

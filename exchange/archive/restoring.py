@@ -16,7 +16,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -43,6 +43,7 @@ from exchange.store import Batch, LogStore
 from exchange.tile_paths import unpack_bundle
 from exchange.tiles import Edge, Tile
 
+_T = TypeVar("_T")
 _BUNDLES: Final = 8
 """In one transaction."""
 _MOST_LOSSES: Final = 64
@@ -260,15 +261,13 @@ class _Restoring:
         self._edge = Edge.empty()
         self._removed = iter(plan.removed)
         self._gap = next(self._removed, None)
-        self._stored = 0
         insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._insert: Callable[[sa.Table], Any] = lambda table: insert(table).on_conflict_do_nothing()
 
     async def run(self) -> int:
         state = sa.select(tables.state.c.size, tables.state.c.root)
         async with self._engine.connect() as connection:
-            self._stored, root = (await connection.execute(state)).one()
-        there = self._stored
+            there, root = (await connection.execute(state)).one()
         if there > self._plan.size:
             raise _other_log(there)
         for one in self._plan.segments:
@@ -278,38 +277,30 @@ class _Restoring:
                 await self._segment(segment, there, bytes(root))
         if self._edge.root != self._plan.root:
             raise ArchiveError("the archive was changed meanwhile", "归档已被改动")
-        return there
+        return int(there)
 
     async def _segment(self, segment: Segment, there: int, root: bytes) -> None:
         if segment.manifest.end > there:
             await self._annexes(segment)
-        checkpoints = (one for one in read_checkpoints(segment) if one.size <= self._plan.size)
-        due = next(checkpoints, None)
-        private = read_private(segment)
-        beside = next(private, None)
+        checkpoints = _InOrder(read_checkpoints(segment), lambda one: one.size - 1)
+        private = _InOrder(read_private(segment), lambda row: int(row["seq"]))
         bundles = segment.manifest.bundles
         for at in range(0, len(bundles), _BUNDLES):
             leaves = [leaf for name in bundles[at : at + _BUNDLES] for leaf in unpack_bundle(segment.read(name.path))]
-            first = self._edge.size
-            hashes = [hash_leaf(leaf) for leaf in leaves]
-            if first < there < first + len(leaves):
-                # It was interrupted with other bounds: what is there is skipped, and must be the same.
-                raise _other_log(there)
-            self._edge, complete = self._edge.extended(hashes)
-            said: dict[int, dict[str, Any]] = {}
-            while beside is not None and beside["seq"] < self._edge.size:
-                said[beside["seq"]] = beside
-                beside = next(private, None)
-            of_these: list[StoredCheckpoint] = []
-            while due is not None and due.size <= self._edge.size:
-                of_these.append(due)
-                due = next(checkpoints, None)
-            if self._edge.size <= there:
-                if self._edge.size == there and self._edge.root != root:
+            # What is there already may end anywhere: an earlier command may have had other segments.
+            cut = min(max(0, there - self._edge.size), len(leaves))
+            for part, stored in ((leaves[:cut], True), (leaves[cut:], False)):
+                if not part:
+                    continue
+                first, hashes = self._edge.size, [hash_leaf(leaf) for leaf in part]
+                self._edge, complete = self._edge.extended(hashes)
+                said = {row["seq"]: row for row in private.before(self._edge.size)}
+                signed = checkpoints.before(self._edge.size)
+                if not stored:
+                    async with writing(self._engine) as connection:
+                        await self._write(connection, first, part, hashes, complete, said, signed)
+                elif self._edge.size == there and self._edge.root != root:
                     raise _other_log(there)
-                continue
-            async with writing(self._engine) as connection:
-                await self._write(connection, first, leaves, hashes, complete, said, of_these)
             if self._progress is not None:
                 self._progress(self._edge.size, self._plan.size)
 
@@ -366,6 +357,23 @@ class _Restoring:
         while self._gap is not None and self._gap.end <= seq:
             self._gap = next(self._removed, None)
         return self._gap is not None and self._gap.first <= seq
+
+
+class _InOrder(Generic[_T]):
+    """Takes what stands in order, up to a number at a time."""
+
+    def __init__(self, items: Iterator[_T], number: Callable[[_T], int]) -> None:
+        self._items = items
+        self._number = number
+        self._next = next(items, None)
+
+    def before(self, end: int) -> list[_T]:
+        """Those not yet taken with numbers below `end`."""
+        found = []
+        while self._next is not None and self._number(self._next) < end:
+            found.append(self._next)
+            self._next = next(self._items, None)
+        return found
 
 
 def _other_log(size: int) -> RestoreError:

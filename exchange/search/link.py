@@ -30,6 +30,9 @@ from exchange.search.statistics import IndexStatus, Statistics, Step
 
 _AT_ONCE: Final = 8
 _MOST_WAITING: Final = 64
+_DELAY_SECONDS: Final = 3.0
+"""The process starts so long after its gateway, or when it is asked first: a start takes the processor for most of a second,
+and exchanges come first."""
 _START_SECONDS: Final = 10.0
 """How long a question waits for a process that is starting."""
 _ANSWER_SECONDS: Final = 60.0
@@ -86,6 +89,7 @@ class SearchProcess:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
         self._connected = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._socket: _Socket | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -93,7 +97,7 @@ class SearchProcess:
 
     @classmethod
     async def start(cls, *, log_database: str, search_database: str = "") -> SearchProcess:
-        """Start the process, without waiting until it answers.
+        """Have the process started soon, without waiting until it answers.
 
         Args:
             log_database: URL of the log.
@@ -171,6 +175,7 @@ class SearchProcess:
     async def _result(self, act: Act, arguments: dict[str, Any]) -> Result:
         if self._keeping is None or self._keeping.done():
             raise UnavailableError("search-available")
+        self._wanted.set()
         try:
             await asyncio.wait_for(self._connected.wait(), _START_SECONDS)
         except TimeoutError:
@@ -192,6 +197,8 @@ class SearchProcess:
 
     async def _keep(self) -> None:
         """Start the process, and again whenever it ends: soon after it worked for a while, then less and less soon."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wanted.wait(), _DELAY_SECONDS)
         backoff = 0.1
         while True:
             started = self._loop.time()

@@ -15,6 +15,7 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field
 
 from exchange import (
+    AccessDeniedError,
     InvalidClientError,
     InvalidRequestError,
     NotFoundError,
@@ -99,6 +100,11 @@ _REFUSALS = (
         problem="The connection carries no client certificate.", problem_zh="连接没有出示客户端证书。"
     ),
     UnavailableError("log-readable"),
+    AccessDeniedError(
+        "client-registered",
+        problem="CN/GOV/…/housing is not a registered subsystem.",
+        problem_zh="CN/GOV/…/housing 不是已登记的子系统。",
+    ),
 )
 _NOT_FOUND = NotFoundError(what="such stamp", what_zh="该时间戳")
 

@@ -244,9 +244,15 @@ class Templates:
         return log
 
 
+_templates: list[Templates] = []
+
+
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
-    return Templates(tmp_path_factory.mktemp("archived"))
+    """One for all modules that import this fixture: pytest would make one for each."""
+    if not _templates:
+        _templates.append(Templates(tmp_path_factory.mktemp("archived")))
+    return _templates[0]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

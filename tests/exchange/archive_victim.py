@@ -3,7 +3,8 @@
 usage: archive_victim.py POINT prune DATABASE LOG_KEY KEYS ARCHIVE
        archive_victim.py POINT restore DATABASE KEYS ARCHIVE
 
-POINT is one of those below and how many times it is passed before: `removed:1`.
+POINT is where, and how many times it is passed before: `removed:1` is the second time that entries were removed and nothing was
+committed. Points of prune: `removed`, `committed`; of restore: `written` (not committed), `committed`.
 """
 
 from __future__ import annotations
@@ -22,15 +23,11 @@ from exchange.archive import restoring
 from exchange.archive.restoring import chain_of, plan_restore, restore
 from exchange.archive.writing import segments_in
 from exchange.database import create_engine
-from exchange.log_writer import LogWriter
 from exchange.pruning import open_pruner
 from exchange.receipt_checks import Keys
 from exchange.retention import Retention
 from exchange.store_postgresql import PostgresqlStore
 from exchange.store_sqlite import SqliteStore
-
-PRUNE_POINTS = ("before", "removed", "committed", "signed")
-RESTORE_POINTS = ("annexes", "written", "committed")
 
 
 def later() -> datetime:
@@ -65,7 +62,6 @@ async def prune(deadline: Deadline, database: str, log_key: str, keys: str, arch
         append = store.append
 
         async def appended(self: Any, edge: Any, batch: Any, append: Any = append) -> Any:
-            deadline.passed("before")
             grown = await append(self, edge, batch)
             deadline.passed("committed")
             return grown
@@ -80,7 +76,6 @@ async def prune(deadline: Deadline, database: str, log_key: str, keys: str, arch
     SqliteStore._remove = removed  # type: ignore[method-assign]
     PostgresqlStore._remove = deadline.after("removed", PostgresqlStore._remove)  # type: ignore[method-assign]
     pruning._MOST_ENTRIES = 64  # type: ignore[misc]
-    LogWriter.checkpoint = deadline.after("signed", LogWriter.checkpoint)  # type: ignore[method-assign]
     trusted = Keys.from_json(Path(keys).read_bytes())
     async with open_pruner(database, Path(log_key), trusted, by="victim", why="test") as pruner:
         await pruner.prune(segments_in(Path(archive)), Retention(), later)
@@ -88,7 +83,6 @@ async def prune(deadline: Deadline, database: str, log_key: str, keys: str, arch
 
 async def put_back(deadline: Deadline, database: str, keys: str, archive: str) -> None:
     restoring._BUNDLES = 1  # type: ignore[misc]
-    restoring._Restoring._annexes = deadline.after("annexes", restoring._Restoring._annexes)  # type: ignore[method-assign]
     restoring._Restoring._write = deadline.after("written", restoring._Restoring._write)  # type: ignore[method-assign]
     plan = plan_restore(chain_of(segments_in(Path(archive))), Keys.from_json(Path(keys).read_bytes()))
     engine = create_engine(database)

@@ -8,16 +8,23 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET, Raw
 
+from exchange.checkpoint import NoteSigner
+from exchange.database import database_url, sqlite_path, upgrade
 from exchange.envelope import AnswerStatement, statement_bytes
 from exchange.log_event import LogEvent
-from exchange.log_frames import Entry
+from exchange.log_frames import Entry, Frame
+from exchange.log_writer import LastSigned, LogWriter
 from exchange.moments import Rfc3339
 from exchange.record import Record, record_bytes
 from exchange.search.filters import RecordFilter
+from exchange.store import LogStore
+from exchange.store_postgresql import PostgresqlStore
+from exchange.store_sqlite import SqliteStore, create_file
 from tests.exchange.log_kit import change_attempt, change_record, query_statement
 
 BEGIN_MS = 1_767_200_000_000  # the last minutes of 2025 in UTC, so that days, months and years begin among the records
@@ -217,3 +224,21 @@ def counted(said: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "by_purpose": Counter(each["purpose"] for each in said if each["purpose"]),
         "pairs": Counter((each["client"], each["owner"]) for each in said),
     }
+
+
+async def fill(url: str, folder: Path, rows: Sequence[Entry]) -> None:
+    """Write a log of these rows as a log writer does."""
+    place = database_url(url)
+    file = sqlite_path(place)
+    if file:
+        create_file(file)
+    await upgrade(place, "exchange.migrations")
+    _, arguments = place.get_dialect()().create_connect_args(place)
+    store: LogStore = SqliteStore(file) if file else PostgresqlStore(dict(arguments))
+    key = folder / f"log-{random.random()}.key"
+    writer = LogWriter(store, NoteSigner.generate("log.example/search"), LastSigned(key), "gateway", "boot")
+    for at in range(0, len(rows), 5000):
+        (reply,) = await writer.write([Frame(entries=list(rows[at : at + 5000]))])
+        assert not reply.problem
+        assert not reply.duplicates
+    await store.close()

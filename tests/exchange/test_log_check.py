@@ -99,10 +99,11 @@ async def test_a_record_that_is_in_no_tile_yet_is_placed_between_two_checkpoints
     assert raised.value.where == "entries 300 to 599"
 
 
-async def test_a_tile_that_was_made_anew_is_named_where_checkpoints_prove_the_entries(place: Place) -> None:
-    """Good in itself, with another hash in it."""
+@pytest.mark.parametrize("slot", [3, 200])
+async def test_a_tile_that_was_made_anew_is_named_where_checkpoints_prove_the_entries(place: Place, slot: int) -> None:
+    """Good in itself, with another hash in it: before the checkpoint at 300, and before the one at 600."""
     hashes = (await hashes_of(place))[256:512]
-    hashes[3] = hash_leaf(b"another")
+    hashes[slot] = hash_leaf(b"another")
     made = {"root": root_of(hashes), "hashes": b"".join(hashes)}
     await execute(place, "UPDATE log_tiles SET root = :root, hashes = :hashes WHERE number = 1", **made)
     with pytest.raises(DamagedLogError) as raised:

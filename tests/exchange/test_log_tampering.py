@@ -232,6 +232,12 @@ async def test_acts_are_named_as_exchanges_are(log: Log, seq: int) -> None:
         assert found.where == f"entry {seq}"
 
 
+async def test_another_salt_is_named_whether_or_not_its_caller_signed(log: Log) -> None:
+    found = await log.names(sa.update(entries).where(entries.c.seq == 34).values(salt=b"another salt 16b"))
+    assert found.where == "entry 34"
+    assert "salt" in found.problem
+
+
 async def test_rows_that_changed_places_are_named(log: Log) -> None:
     spare = 10**6
 

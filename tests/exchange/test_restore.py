@@ -38,7 +38,6 @@ from exchange.receipt_checks import Keys
 from exchange.store import CorruptLogError
 from exchange.store_sqlite import create_file
 from tests.exchange.archive_kit import SIZE, Filled, log, members_of, put_together, rows_of, templates, with_manifest  # noqa: F401
-from tests.exchange.archive_victim import RESTORE_POINTS
 from tests.exchange.log_kit import Place, attempt, new_id, now_ms
 from tests.exchange.test_log_check import execute
 from tests.exchange.test_pruning import prune
@@ -121,28 +120,28 @@ async def test_killed_anywhere_it_goes_on(log: Filled, target: str) -> None:  # 
     async with empty(target):
         pass
     keys, folder = str(log.place.folder / "keys.json"), str(log.place.folder / "archive")
-    for point in ("annexes:1", "written:0", "committed:0"):
+    for point in ("written:0", "committed:0"):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.exchange.archive_victim", point, "restore", target, keys, folder
         )
         assert await process.wait() == -signal.SIGKILL
-        assert point.partition(":")[0] in RESTORE_POINTS
     async with empty(target) as engine:
         assert 0 < await restore(engine, planned(log)) < SIZE
         assert await restore(engine, planned(log)) == SIZE
     assert await rows_of(log.place.database) == await rows_of(target)
 
 
-async def test_a_database_with_anything_else_in_it_is_refused(log: Filled, target: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("size", [256, 512])
+async def test_a_database_with_anything_else_in_it_is_refused(log: Filled, target: str, size: int) -> None:  # noqa: F811
+    """Of whatever size; also one at which a transaction of ours would have ended."""
     await archive_rest(log)
-    plan = planned(log)
     folder = log.place.folder / "other"
     folder.mkdir()
-    await Place(target, folder).fill(256, [256])
+    await Place(target, folder).fill(size, [size])
     before = await rows_of(target)
     async with empty(target) as engine:
-        with pytest.raises(RestoreError, match="256 entries that are not the first of the archive"):
-            await restore(engine, plan)
+        with pytest.raises(RestoreError, match=f"{size} entries that are not the first of the archive"):
+            await restore(engine, planned(log))
     assert await rows_of(target) == before
 
 
@@ -150,6 +149,22 @@ async def test_a_database_that_holds_more_is_refused(log: Filled) -> None:  # no
     async with empty(log.place.database) as engine:
         with pytest.raises(RestoreError, match="not the first of the archive"):
             await restore(engine, planned(log))
+
+
+async def test_it_goes_on_whatever_an_earlier_command_put_back(log: Filled, target: str) -> None:  # noqa: F811
+    """A tail was put back, which ended inside a tile; now there are longer segments."""
+    await archive_rest(log)
+    async with empty(target) as engine:
+        await restore(engine, planned(log))
+    async with log.place.log() as running:
+        await asyncio.gather(*[attempt(number).append_to(running) for number in range(300)])
+        await running.checkpoint()
+    await archive_rest(log)
+    plan = planned(log)
+    assert [one.end for one in plan.segments] == [512, 768, 1024, 1300]
+    async with empty(target) as engine:
+        assert await restore(engine, plan) == SIZE
+    assert await rows_of(log.place.database) == await rows_of(target)
 
 
 # What others hold. These look at the archive alone; one database is enough.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import sqlite3
@@ -13,15 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from exchange.checkpoint import NoteSigner
-from exchange.database import create_engine, database_url, sqlite_path, upgrade, writing
+from exchange.database import create_engine, database_url, sqlite_path, writing
 from exchange.errors import InvalidRequestError, UnavailableError
-from exchange.log_frames import Entry, Frame
-from exchange.log_writer import LastSigned, LogWriter
+from exchange.log_frames import Entry
 from exchange.search.facts import facts_of
 from exchange.search.filters import RecordFilter
 from exchange.search.index_place import open_store, search_url_of
@@ -31,11 +29,8 @@ from exchange.search.log_search import LogSearch
 from exchange.search.postings import LARGE
 from exchange.search.rows import LogRows
 from exchange.search.statistics import DURATION_ERROR, POINT_ERROR, Statistics
-from exchange.store import LogStore
-from exchange.store_postgresql import PostgresqlStore
-from exchange.store_sqlite import SqliteStore, create_file
 from tests.databases import PostgresServer
-from tests.exchange.search_kit import SUBJECTS, any_filter, counted, read, varied, wanted_of
+from tests.exchange.search_kit import SUBJECTS, any_filter, counted, fill, read, varied, wanted_of
 
 COUNT = LARGE + SMALL + 1300
 """Entries of the large log: one large segment, one small, and some that no index holds."""
@@ -48,44 +43,41 @@ def records() -> tuple[list[Entry], list[dict[str, Any]]]:
     return rows, [read(row[7], seq) for seq, row in enumerate(rows)]
 
 
-async def fill(url: str, folder: Path, rows: Sequence[Entry]) -> None:
-    """Write a log of these rows as a log writer does."""
-    place = database_url(url)
-    file = sqlite_path(place)
-    if file:
-        create_file(file)
-    await upgrade(place, "exchange.migrations")
-    _, arguments = place.get_dialect()().create_connect_args(place)
-    store: LogStore = SqliteStore(file) if file else PostgresqlStore(dict(arguments))
-    key = folder / f"log-{random.random()}.key"
-    writer = LogWriter(store, NoteSigner.generate("log.example/search"), LastSigned(key), "gateway", "boot")
-    for at in range(0, len(rows), 5000):
-        (reply,) = await writer.write([Frame(entries=list(rows[at : at + 5000]))])
-        assert not reply.problem
-        assert not reply.duplicates
-    await store.close()
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def large_log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module")
+def sqlite_log(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a log of COUNT entries without an index. Nobody writes to it."""
     folder = tmp_path_factory.mktemp("large")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'log.db'}"
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = asyncio.run(server.create_database())
+    url = f"sqlite:///{folder / 'log.db'}"
     asyncio.run(fill(url, folder, records()[0]))
     return url
 
 
+@pytest.fixture(scope="module")
+def postgresql_log(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = asyncio.run(postgres_server.create_database())
+    asyncio.run(fill(url, tmp_path_factory.mktemp("large"), records()[0]))
+    return url
+
+
 @pytest.fixture
-async def index_url(large_log: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def large_log(request: pytest.FixtureRequest, database: str) -> str:
+    """One of them; the test says which database."""
+    url: str = request.getfixturevalue(f"{database}_log")
+    return url
+
+
+@pytest.fixture
+async def index_url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> str:
     """Where an index of the large log can be made, on the same kind of database."""
-    if large_log.startswith("sqlite"):
+    if database == "sqlite":
         return f"sqlite:///{tmp_path / 'index.db'}"
     server: PostgresServer = request.getfixturevalue("postgres_server")
     return await server.create_database()
+
+
+both = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+one = pytest.mark.parametrize("database", ["sqlite"])
+"""For what does not depend on the database: what is stored there is the same."""
 
 
 class RowsSoFar(LogRows):
@@ -116,6 +108,15 @@ async def searching_so_far(log: str, index: str) -> AsyncIterator[tuple[LogSearc
         yield search, rows
     finally:
         await search.close()
+
+
+@lru_cache(1)
+def asked() -> list[tuple[RecordFilter, list[dict[str, Any]]]]:
+    """Filters, and what they find in the large log."""
+    rows, said = records()
+    chance = random.Random(5)
+    filters = [any_filter(chance, rows) for _ in range(42)]
+    return [(wanted, wanted_of(said, wanted)) for wanted in filters]
 
 
 async def compare_pages(search: LogSearch, wanted: RecordFilter, expected: Sequence[dict[str, Any]]) -> None:
@@ -151,16 +152,14 @@ def compare_figures(found: Statistics, expected: Sequence[dict[str, Any]], wante
         assert abs(point.p95_us - true) <= POINT_ERROR * true + 1, wanted
 
 
+@both
 async def test_whatever_is_asked_the_answer_is_that_of_looking_at_every_record(large_log: str, index_url: str) -> None:
     """Random filters over large segments, small ones, and entries that no index holds yet."""
-    rows, said = records()
     chance = random.Random(5)
     async with searching(large_log, index_url) as search:
         assert await search.indexer.take()
         assert await search.indexer.catch_up() == LARGE + SMALL
-        for turn in range(48):
-            wanted = any_filter(chance, rows)
-            expected = wanted_of(said, wanted)
+        for turn, (wanted, expected) in enumerate(asked()):
             await compare_pages(search, wanted, expected)
             if turn % 6 == 0:
                 step = chance.choice(["hour", "day", "month"])
@@ -172,17 +171,13 @@ async def test_whatever_is_asked_the_answer_is_that_of_looking_at_every_record(l
                 some = numbers[:1200]
                 end = some[-1] + 1 if some else 0
                 assert [entry.seq async for entry in search.iterate(wanted, end)] == some
-        if large_log.startswith("postgresql"):
-            assert await search.check() is None
 
 
-@pytest.mark.parametrize("indexed", [True, False], ids=["with an index", "without"])
+@pytest.mark.parametrize(("database", "indexed"), [("sqlite", True), ("postgresql", True), ("sqlite", False)])
 async def test_a_record_is_found_as_soon_as_it_is_in_the_log_and_pages_stay_right(
     large_log: str, index_url: str, indexed: bool
 ) -> None:
     """The log grows between the pages; small segments come, and become a large one."""
-    if not indexed and large_log.startswith("postgresql"):
-        pytest.skip("without an index the log alone is read: once is enough")
     rows, said = records()
     chance = random.Random(6)
     sizes = [1, 300, SMALL - 1, SMALL, 3 * SMALL + 5]
@@ -264,16 +259,19 @@ asyncio.run(main())
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("size", "puts", "when"),
-    [(3 * SMALL, 2, "within"), (3 * SMALL, 2, "after"), (LARGE, 17, "within")],
-    ids=["in a small segment", "after a small segment", "in the large one that takes the place of small ones"],
+    ("database", "size", "puts", "when"),
+    [
+        ("sqlite", 3 * SMALL, 2, "within"),
+        ("sqlite", 3 * SMALL, 2, "after"),
+        # The large one that takes the place of sixteen small ones.
+        ("sqlite", LARGE, 17, "within"),
+        ("postgresql", 3 * SMALL, 2, "within"),
+    ],
 )
 async def test_an_index_whose_maker_was_killed_is_right_and_is_gone_on_with(
     large_log: str, index_url: str, size: int, puts: int, when: str
 ) -> None:
     """kill -9 in the middle of a transaction, and after it."""
-    if large_log.startswith("postgresql") and size < LARGE:
-        pytest.skip("the large one is the harder case")
     command = [sys.executable, "-c", VICTIM, large_log, index_url, str(size), str(puts), when]
     victim = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.DEVNULL)
     assert await victim.wait() == -signal.SIGKILL
@@ -290,26 +288,19 @@ async def test_an_index_whose_maker_was_killed_is_right_and_is_gone_on_with(
         assert await search.check() is None
 
 
-async def _spoil(index: str, statement: str, *values: object) -> None:
-    """Change the index behind its back. `?` and `$1` are both written `{}`."""
+def _spoil(index: str, statement: str, *values: object) -> None:
+    """Change the index behind its back."""
     file = sqlite_path(database_url(index))
-    marks = range(1, len(values) + 1)
-    if file:
-        with sqlite3.connect(file) as db:
-            db.execute(statement.format(*["?" for _ in marks]), values)
-        db.close()
-        return
-    db_ = await asyncpg.connect(index)
-    await db_.execute(statement.format(*[f"${mark}" for mark in marks]), *values)
-    await db_.close()
+    assert file
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(statement, values)
 
 
+@one
 async def test_an_index_that_is_not_what_the_records_say_is_named_and_never_invents(
     large_log: str, index_url: str
 ) -> None:
     """Every table of the index, changed: what is found is right, and the check names the segment."""
-    if large_log.startswith("postgresql"):
-        pytest.skip("what is stored is the same on both databases")
     _, said = records()
     wanted = RecordFilter(user=said[0]["user"], outcome="failed")
     expected = {each["seq"] for each in wanted_of(said, wanted)}
@@ -340,38 +331,33 @@ async def test_an_index_that_is_not_what_the_records_say_is_named_and_never_inve
     for key in changed:
         data = bytearray(rows[key])
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        await _spoil(index_url, "UPDATE search_rows SET data = {} WHERE key = {}", bytes(data), key)
+        _spoil(index_url, "UPDATE search_rows SET data = ? WHERE key = ?", bytes(data), key)
         fault = await named()
         segment = next(each for each in segments if each.number == key & ((1 << 38) - 1))
         assert fault is not None
         assert (fault.first, fault.end) == (segment.first, segment.end)
-        await _spoil(index_url, "UPDATE search_rows SET data = {} WHERE key = {}", rows[key], key)
-        await _spoil(index_url, "DELETE FROM search_rows WHERE key = {}", key)
+        _spoil(index_url, "UPDATE search_rows SET data = ? WHERE key = ?", rows[key], key)
+        _spoil(index_url, "DELETE FROM search_rows WHERE key = ?", key)
         assert await named() is not None
-        await _spoil(index_url, "INSERT INTO search_rows VALUES ({}, {})", key, rows[key])
+        _spoil(index_url, "INSERT INTO search_rows VALUES (?, ?)", key, rows[key])
     assert await named() is None
-    await _spoil(index_url, "INSERT INTO search_rows VALUES ({}, {})", 5 << 54 | 77 << 38 | 3, b"planted")
+    _spoil(index_url, "INSERT INTO search_rows VALUES (?, ?)", 5 << 54 | 77 << 38 | 3, b"planted")
     assert "no segment" in _problem(await named())
-    await _spoil(index_url, "DELETE FROM search_rows WHERE data = {}", b"planted")
-    await _spoil(index_url, "UPDATE search_segments SET latest_ms = earliest_ms WHERE first = {}", 0)
+    _spoil(index_url, "DELETE FROM search_rows WHERE data = ?", b"planted")
+    _spoil(index_url, "UPDATE search_segments SET latest_ms = earliest_ms WHERE first = ?", 0)
     assert await named() is not None
-    await _spoil(index_url, "DELETE FROM search_segments WHERE first = {}", 0)
+    _spoil(index_url, "DELETE FROM search_segments WHERE first = ?", 0)
     assert "missing" in _problem(await named())
-    async with searching(large_log, index_url) as search:
-        await search.make_index(rebuild=True)
-        await compare_pages(search, wanted, wanted_of(said, wanted))
-        assert await _all_rows(search._store) == (segments, rows)
 
 
 def _problem(fault: IndexFault | None) -> str:
     return fault.problem if fault else ""
 
 
+@one
 async def test_an_index_of_another_log_is_not_asked_and_is_begun_anew(
     large_log: str, index_url: str, tmp_path: Path
 ) -> None:
-    if large_log.startswith("postgresql"):
-        pytest.skip("what is compared is the same on both databases")
     rows = varied(2, SMALL + 100)
     other = f"sqlite:///{tmp_path / 'other.db'}"
     await fill(other, tmp_path, rows)
@@ -449,14 +435,12 @@ async def test_damaged_records_do_not_stop_the_index_and_are_found_by_kind_and_t
         assert await search.check() is None
 
 
-async def test_a_series_that_would_be_too_long_and_a_cursor_of_somebody_else_are_refused(large_log: str) -> None:
-    if large_log.startswith("postgresql"):
-        pytest.skip("the same on both databases")
-    async with searching(large_log) as search:
+async def test_a_series_that_would_be_too_long_and_a_cursor_of_somebody_else_are_refused(sqlite_log: str) -> None:
+    async with searching(sqlite_log) as search:
         for cursor in ("", "-1", "1e3", "9" * 19, "٣"):
             with pytest.raises(InvalidRequestError, match="cursor"):
                 await search.page(RecordFilter(), cursor)
-    async with searching_so_far(large_log, "") as (search, log):
+    async with searching_so_far(sqlite_log, "") as (search, log):
         # One entry each two seconds: a point for each minute.
         log.so_far = 20_000
         assert len((await search.statistics(RecordFilter(kind="any"), step="minute")).series) == 668
@@ -501,12 +485,10 @@ def test_a_filter_goes_over_the_wire_as_it_is() -> None:
         RecordFilter.from_plain({"nothing": 1})
 
 
-async def test_no_hashes_find_nothing(large_log: str) -> None:
+async def test_no_hashes_find_nothing(sqlite_log: str) -> None:
     """A number that nobody ever asked about is answered like any search."""
-    if large_log.startswith("postgresql"):
-        pytest.skip("the same on both databases")
     nobody = RecordFilter(subjects=frozenset())
-    async with searching_so_far(large_log, "") as (search, log):
+    async with searching_so_far(sqlite_log, "") as (search, log):
         log.so_far = 3000
         assert (await search.page(nobody)).entries == ()
         assert (await search.statistics(nobody, step="day")).total == 0

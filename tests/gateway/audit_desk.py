@@ -43,6 +43,7 @@ from exchange import (
 from exchange.record import read_record, record_bytes
 from gateway.api.management import management_api
 from gateway.change_recorder import ChangeRecorder
+from gateway.vouching import Vouching
 from registry import Registry, RegistryMirror, Subsystem
 from tests.exchange.log_kit import Attempt, attempt
 from tests.registry.example import AUDIT, EXAMPLE_SEED, HOUSING, TAX
@@ -143,6 +144,7 @@ async def audit_desk(folder: Path, attempts: Iterable[Attempt] = ()) -> AsyncIte
         recorder=recorder,
         subjects=subjects,
         search=search,
+        vouching=Vouching(log, None, None),
         public_url=PUBLIC_URL,
     )
 
