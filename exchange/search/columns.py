@@ -180,7 +180,8 @@ def read_columns(first: int, count: int, data: bytes) -> Columns:
         raise IndexFormatError("a segment cannot be read") from error
     texts = {name: column for name, column in found.items() if isinstance(column, TextColumn)}
     numbers = {name: column for name, column in found.items() if isinstance(column, NumberColumn)}
-    if tuple(texts) != TEXTS or tuple(numbers) != NUMBERS:
+    named = tuple([name for name, column in texts.items() if column.names is not None])
+    if tuple(texts) != TEXTS or tuple(numbers) != NUMBERS or set(named) != set(NAMED):
         raise IndexFormatError("a segment has other columns")
     return Columns(first, count, texts, numbers)
 

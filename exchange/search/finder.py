@@ -12,12 +12,14 @@ from typing import Final, TypeVar
 import numpy as np
 
 from exchange.search.columns import (
+    NAMED,
     Array,
     Column,
     Columns,
     IndexFormatError,
     Mask,
     NumberColumn,
+    TextColumn,
     hash_of,
     read_column,
     read_columns,
@@ -115,6 +117,8 @@ class Finder:
             if len(rows) != len(missing):
                 raise IndexFormatError(f"a column of the segment at {segment.first} is missing")
             read = {by_key[key]: (read_column(data, segment.count), len(data)) for key, data in rows}
+            if any(isinstance(column, TextColumn) != (name in NAMED) for name, (column, _) in read.items()):
+                raise IndexFormatError(f"a column of the segment at {segment.first} is of another kind")
             found = {name: self._remember(segment, name, *read[name]) for name in missing}
         else:
             found = {}

@@ -11,7 +11,6 @@ import msgspec
 
 from exchange.search.index_sqlite import row_of_segment, segment_of_row
 from exchange.search.index_store import (
-    EMPTIED,
     FORMAT,
     FRESH,
     TABLES,
@@ -67,6 +66,7 @@ class PostgresqlIndex:
         self._pool: Any = None
         self._writer: Any = None
         """The connection that holds the lock."""
+        self.turn = 0
 
     async def state(self) -> IndexState | None:
         async with self._reading() as db:
@@ -118,13 +118,13 @@ class PostgresqlIndex:
                     await writer.close()
                     return False
                 self._writer = writer
+                self.turn += 1
             return True
 
     async def clear(self) -> None:
         state = await self.state()
         async with self._writing() as db:
-            for statement in EMPTIED:
-                await db.execute(statement)
+            await db.execute("TRUNCATE search_rows, search_segments, search_state")
             await db.execute(FRESH.format(generation=state.generation + 1 if state else 0))
 
     async def put(self, segment: Segment, rows: Rows, *, instead_of: Sequence[Segment] = ()) -> None:

@@ -16,7 +16,6 @@ from typing import Final, TypeVar
 import msgspec
 
 from exchange.search.index_store import (
-    EMPTIED,
     FORMAT,
     FRESH,
     TABLES,
@@ -44,6 +43,9 @@ class SqliteIndex:
         self._own = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._lock = -1
+        self._broken = False
+        """Whether SQLite said that the file is none of its own: whoever has the lock makes a new one."""
+        self.turn = 0
 
     async def state(self) -> IndexState | None:
         return await self._reading(_state)
@@ -82,8 +84,8 @@ class SqliteIndex:
     async def clear(self) -> None:
         def clear(db: sqlite3.Connection) -> None:
             state = _state(db)
-            for statement in EMPTIED:
-                db.execute(statement)
+            for table in ("search_rows", "search_segments", "search_state"):
+                db.execute(f"DELETE FROM {table}")
             db.execute(FRESH.format(generation=state.generation + 1 if state else 0))
 
         await self._writing(clear)
@@ -150,8 +152,17 @@ class SqliteIndex:
         await self._run(run)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
+        def run() -> _T:
+            try:
+                return work()
+            except sqlite3.Error as error:
+                self._broken = self._broken or type(error) is sqlite3.DatabaseError
+                if connection := self._own.__dict__.pop("connection", None):
+                    connection.close()
+                raise
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
             raise IndexUnavailableError(str(error)) from error
 
@@ -169,6 +180,8 @@ class SqliteIndex:
         return connection
 
     def _take(self) -> bool:
+        if self._lock >= 0 and not self._broken:
+            return True
         try:
             if self._lock < 0:
                 lock = os.open(f"{self._path}-indexer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -178,17 +191,33 @@ class SqliteIndex:
                     os.close(lock)
                     return False
                 self._lock = lock
-            with contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
-                db.execute("PRAGMA page_size=16384")  # strings of many kB are chains of pages
-                db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA journal_size_limit=67108864")
-                db.execute("BEGIN IMMEDIATE")
-                for table in TABLES:
-                    db.execute(table.format(bytes="BLOB", key="key INTEGER"))
-                db.execute("COMMIT")
+            self.turn += 1
+            try:
+                if not self._broken:
+                    self._make_tables()
+                    return True
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                pass
+            # It is no database, or no longer one. Nothing is lost that cannot be made again.
+            for end in ("", "-wal", "-shm"):
+                Path(f"{self._path}{end}").unlink(missing_ok=True)
+            self._make_tables()
+            self._broken = False
         except (sqlite3.Error, OSError) as error:
             raise IndexUnavailableError(str(error)) from error
         return True
+
+    def _make_tables(self) -> None:
+        with contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+            db.execute("PRAGMA page_size=16384")  # strings of many kB are chains of pages
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA journal_size_limit=67108864")
+            db.execute("BEGIN IMMEDIATE")
+            for table in TABLES:
+                db.execute(table.format(bytes="BLOB", key="key INTEGER"))
+            db.execute("COMMIT")
 
 
 def _state(db: sqlite3.Connection) -> IndexState | None:

@@ -43,7 +43,6 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS search_rows ({key} PRIMARY KEY, data {bytes} NOT NULL)",
 )
 """`about`: what else is known of a segment. `rows`: which rows it has, to be deleted with it."""
-EMPTIED: Final = ("DELETE FROM search_rows", "DELETE FROM search_segments", "DELETE FROM search_state")
 FRESH: Final = f"INSERT INTO search_state VALUES (1, {FORMAT}, {{generation}}, -1, 0)"
 
 
@@ -98,6 +97,9 @@ Rows = list[tuple[int, bytes]]
 
 class IndexStore(Protocol):
     """Keeps one index. Any number of tasks may read; every method raises IndexUnavailableError."""
+
+    turn: int
+    """How often this process became the one that writes: between two turns another one may have written."""
 
     async def state(self) -> IndexState | None:
         """None if there is no index of this format here."""

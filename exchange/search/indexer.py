@@ -60,6 +60,7 @@ class Indexer:
         self._store = store
         self._blocks = blocks
         self._finder = Finder(store)
+        self._turn = 0
 
     async def take(self) -> bool:
         """Whether this process is, or now became, the one that makes the index; raises IndexUnavailableError."""
@@ -102,19 +103,8 @@ class Indexer:
         Raises:
             IndexUnavailableError: A database failed, or another process has the lock. Nothing is half done.
         """
-        state = await self._store.state()
-        generation, segments = await self._store.segments()
+        await self._follow()
         size = await self._rows.size()
-        if state is None or state.rebuild or (segments and not await self.belongs(segments, size)):
-            events.info("search_index_begun", size=size)
-            await self._store.clear()
-            await self._store.set_removed(await self._rows.removed_seq())
-            generation, segments = await self._store.segments()
-        elif (removed_seq := await self._rows.removed_seq()) != state.removed_seq:
-            await self._renew(segments, state.removed_seq)
-            await self._store.set_removed(removed_seq)
-            generation, segments = await self._store.segments()
-        self._finder.follow(generation, segments)
         while True:
             end = await self._merged(list(self._finder.segments))
             if size < end + SMALL:
@@ -125,6 +115,36 @@ class Indexer:
                 return end
             # Far behind, large ones are made at once.
             await self._add(*await self._made(end, LARGE if not end % LARGE and size >= end + LARGE else SMALL))
+
+    async def _follow(self) -> None:
+        """Know the segments that there are, without those that do not count any more."""
+        state = await self._store.state()
+        removed_seq = await self._rows.removed_seq()
+        known = (self._finder.generation, self._turn)
+        if (
+            state is not None
+            and not state.rebuild
+            and (removed_seq, known)
+            == (
+                state.removed_seq,
+                (state.generation, self._store.turn),
+            )
+        ):
+            return  # nobody else writes
+        generation, segments = await self._store.segments()
+        size = await self._rows.size()
+        if state is None or state.rebuild or (segments and not await self.belongs(segments, size)):
+            events.info("search_index_begun", size=size)
+            await self._store.clear()
+        elif removed_seq != state.removed_seq:
+            await self._renew(segments, state.removed_seq)
+        else:
+            self._finder.follow(generation, segments)
+            self._turn = self._store.turn
+            return
+        await self._store.set_removed(removed_seq)
+        self._finder.follow(*await self._store.segments())
+        self._turn = self._store.turn
 
     async def check(self, progress: Progress | None = None) -> IndexFault | None:
         """Make every segment again, and compare; what is wrong with the first that differs."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import numpy as np
@@ -76,7 +76,7 @@ class LogSearch:
         """
         search = cls(LogRows(database_url(log_url)), open_store(search_url_of(log_url, search_url)))
         try:
-            with _available():
+            async with search._available():
                 await search._rows.size()
         except BaseException:
             await search.close()
@@ -109,7 +109,7 @@ class LogSearch:
         """Up to `limit` records, the newest first, of those with numbers under `below`."""
         found: list[StoredEntry] = []
         waiting: list[int] = []
-        with _available():
+        async with self._available():
             high = await self._rows.size()
             if below is not None:
                 high = min(high, below)
@@ -143,7 +143,7 @@ class LogSearch:
             end: Number of the entry before which to stop.
         """
         waiting: list[int] = []
-        with _available():
+        async with self._available():
             high = min(end, await self._rows.size())
             async for _, done, numbers in self._parts(Plan.of(wanted), first, high, newest_first=False):
                 waiting += numbers[: limit - len(waiting) + 1].tolist()
@@ -164,7 +164,7 @@ class LogSearch:
         Raises:
             InvalidRequestError: The series would have too many points.
         """
-        with _available():
+        async with self._available():
             plan, size = Plan.of(wanted), await self._rows.size()
             for _ in range(_TRIES):
                 try:
@@ -175,7 +175,7 @@ class LogSearch:
 
     async def status(self) -> IndexStatus:
         """How far the index is."""
-        with _available():
+        async with self._available():
             size = await self._rows.size()
             await self._look(size, always=True)
             return IndexStatus(indexed=self._indexed, size=max(size, self._indexed))
@@ -186,18 +186,30 @@ class LogSearch:
         Args:
             rebuild: Begin with nothing.
         """
-        with _available():
+        async with self._available():
             return await self.indexer.make(rebuild=rebuild, progress=progress)
 
     async def check(self, progress: Progress | None = None) -> IndexFault | None:
         """The first segment of the index that does not say what the records say; None if all do, or there is none."""
-        with _available():
+        async with self._available():
             return await self.indexer.check(progress)
 
     @property
     def _indexed(self) -> int:
         segments = self._finder.segments
         return segments[-1].end if segments else 0
+
+    @asynccontextmanager
+    async def _available(self) -> AsyncIterator[None]:
+        """What the databases do not do, or not as they should, as the refusal that callers get."""
+        try:
+            yield
+        except (IndexUnavailableError, IndexFormatError) as error:
+            events.error("search_failed", problem=str(error))
+            if isinstance(error, IndexFormatError):
+                with suppress(IndexUnavailableError):
+                    await self._store.ask_rebuild()
+            raise UnavailableError("search-available") from error
 
     async def _matching(self, wanted: RecordFilter, numbers: Sequence[int]) -> list[StoredEntry]:
         found: list[StoredEntry] = []
@@ -340,13 +352,3 @@ def _grouped(segments: Sequence[Segment], *sizes: int) -> Iterator[Sequence[Segm
         yield segments[at : at + sizes[place]]
         at += sizes[place]
         place = min(place + 1, len(sizes) - 1)
-
-
-@contextmanager
-def _available() -> Iterator[None]:
-    """What the databases do not do, or not as they should, as the refusal that callers get."""
-    try:
-        yield
-    except (IndexUnavailableError, IndexFormatError) as error:
-        events.error("search_failed", problem=str(error))
-        raise UnavailableError("search-available") from error

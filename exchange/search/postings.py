@@ -68,7 +68,9 @@ def find_text(data: bytes, known_by: int) -> Array | None:
 
 
 def read_places(data: bytes) -> Array:
-    """Places of entries (u2), or the bitmap of them (u1)."""
+    """Places of entries (u2), or the bitmap of them (u1); raises IndexFormatError."""
+    if len(data) % 2:
+        raise IndexFormatError("postings are cut off")
     return np.frombuffer(data, dtype="<u1" if len(data) == _BITMAP else "<u2")
 
 

@@ -157,8 +157,7 @@ async def test_certificates_are_kept_once(log: ExchangeLog) -> None:
     for _ in range(3):
         log.remember_certificate("ab", b"der")
         await attempt().append_to(log)
-    assert await log.reader.certificate("ab") == b"der"
-    assert await log.reader.certificate("cd") is None
+    assert await log.reader.certificates_of(["ab", "cd"]) == {"ab": b"der"}
 
 
 async def test_an_intent_of_an_earlier_life_becomes_unknown(place: Place) -> None:

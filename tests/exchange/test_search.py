@@ -457,9 +457,41 @@ async def test_a_database_that_is_away_is_a_refusal_that_says_so(tmp_path: Path)
     await fill(url, tmp_path, rows)
     (tmp_path / "log-search.db").write_bytes(b"no database" * 1000)
     async with searching(url) as search:
-        for ask in (search.page(RecordFilter()), search.statistics(RecordFilter(), step="day"), search.make_index()):
+        for ask in (search.page(RecordFilter()), search.statistics(RecordFilter(), step="day")):
             with pytest.raises(UnavailableError):
                 await ask
+
+
+@pytest.mark.parametrize("damage", ["not a database", "not an index", "of another format"])
+async def test_an_index_that_cannot_be_read_is_begun_anew(tmp_path: Path, damage: str) -> None:
+    """Whoever searches is refused or answered from the log, and never wrongly; whoever makes the index makes another one."""
+    rows = varied(12, SMALL + 30)
+    url, index = f"sqlite:///{tmp_path / 'log.db'}", tmp_path / "log-search.db"
+    await fill(url, tmp_path, rows)
+    wanted = RecordFilter(user=read(rows[0][7])["user"])
+    expected = wanted_of([read(row[7], seq) for seq, row in enumerate(rows)], wanted)
+    async with searching(url) as search, searching(url) as other:
+        assert await search.make_index() == SMALL
+        if damage == "not a database":
+            with index.open("r+b") as file:
+                file.write(b"\xa5" * index.stat().st_size)
+            for end in ("-wal", "-shm"):
+                Path(f"{index}{end}").write_bytes(b"")
+        elif damage == "not an index":
+            _spoil(f"sqlite:///{index}", "UPDATE search_rows SET data = zeroblob(7)")
+        else:
+            _spoil(f"sqlite:///{index}", "UPDATE search_state SET format = 99")
+        with contextlib.suppress(UnavailableError):
+            await compare_pages(other, wanted, expected)
+        with contextlib.suppress(UnavailableError):
+            await search.make_index()  # perhaps it is only now seen what is wrong
+        assert await search.make_index() == SMALL
+        assert await search.check() is None
+        await compare_pages(search, wanted, expected)
+        with contextlib.suppress(UnavailableError):
+            await other.page(wanted)  # its connection was to the old file
+        await compare_pages(other, wanted, expected)
+        assert (await other.status()).indexed == SMALL
 
 
 def test_what_a_record_says_is_read_from_its_bytes_not_from_the_columns_beside_it() -> None:
