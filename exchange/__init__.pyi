@@ -187,6 +187,7 @@ from exchange.uscc import compose as compose_uscc
 from exchange.uscc import fault_of as uscc_fault
 from exchange.verify import as_json as checks_as_json
 from exchange.verify import lines_of as lines_of_checks
+from exchange.verify import verify_file
 from exchange.witness.app import WitnessApp
 from exchange.witness.folder import WitnessFolder, write_secret
 from exchange.witness.known_logs import KnownLogs
@@ -493,6 +494,7 @@ __all__ = [
     "uuid7",
     "verdict",
     "verify_archive",
+    "verify_file",
     "verify_message",
     "verify_receipt",
     "waiting_since",

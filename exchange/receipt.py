@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -44,18 +44,53 @@ from exchange.receipt_checks import (
 )
 from exchange.revocation_evidence import names_of, speaks_of
 
-if TYPE_CHECKING:
-    from exchange.log_reader import LogReader, StoredEntry
-
 __all__ = ["Check", "Keys", "ReceiptError", "SentRequest", "Verdict", "build_receipt", "verdict", "verify_receipt"]
 
 _MOST_NEWS: Final = 32
 """So much news is looked at for one receipt: an issuer may have lists for people and for CAs, and publish them often."""
 
 
+class RecordedEntry(Protocol):
+    """What a receipt needs of an entry."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def salt(self) -> bytes | None: ...
+    @property
+    def leaf(self) -> bytes: ...
+
+
+class RecordedNews(Protocol):
+    """What a receipt needs of a CRL or an OCSP response."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def about(self) -> str: ...
+    @property
+    def der(self) -> bytes: ...
+
+
+class ReceiptSource(Protocol):
+    """Where receipts are made from: a log (`LogReader`), or a segment of its archive."""
+
+    async def inclusion(self, seq: int, size: int, /) -> list[bytes]:
+        """The inclusion proof of an entry in the tree of the first `size` entries; raises ProofError."""
+
+    async def certificates_of(self, fingerprints: Sequence[str], /) -> dict[str, bytes]:
+        """Fingerprint -> DER of those that are kept."""
+
+    async def stamps(self, size: int, /) -> dict[str, bytes]:
+        """Name of an authority -> its token over the checkpoint of a size."""
+
+    async def revocations(self, about: Sequence[str], /, *, at_ms: int, limit: int) -> Sequence[RecordedNews]:
+        """News about issuers and certificates that held at an instant, the newest first."""
+
+
 async def build_receipt(
-    reader: LogReader,
-    entry: StoredEntry,
+    reader: ReceiptSource,
+    entry: RecordedEntry,
     note: str,
     *,
     intermediates: Sequence[x509.Certificate] = (),
@@ -105,7 +140,7 @@ async def build_receipt(
     return canonical({**receipt, **{name: value for name, value in others.items() if value}})
 
 
-async def _news_about(reader: LogReader, certificates: Sequence[x509.Certificate], at: str) -> list[str]:
+async def _news_about(reader: ReceiptSource, certificates: Sequence[x509.Certificate], at: str) -> list[str]:
     """For each certificate the newest CRL or OCSP response that held at an instant, base64; of none that has none."""
     try:
         at_ms = parse_rfc3339(at)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from cryptography import x509
 
@@ -34,9 +34,6 @@ from exchange.receipt import build_receipt
 from exchange.tile_paths import unpack_bundle
 from exchange.tiles import inclusion_proof
 from exchange.trust_policy import TrustPolicy
-
-if TYPE_CHECKING:
-    from exchange.log_reader import LogReader, StoredEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +101,8 @@ class ArchiveReader:
         note = self._note(entry.seq, policy)
         authorities = [der for der in map(self._certificate, self._annexes.certificates) if der is not None]
         receipt = build_receipt(
-            cast("LogReader", self),
-            cast("StoredEntry", entry),
+            self,
+            entry,
             note,
             intermediates=[one for one in map(x509.load_der_x509_certificate, authorities) if is_ca(one)],
             evidence=entry.evidence,

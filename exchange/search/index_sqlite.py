@@ -40,11 +40,13 @@ class SqliteIndex:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._threads = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="search-index")
-        self._own = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: dict[int, tuple[sqlite3.Connection, int]] = {}
+        """The connection of each thread, and which file it was made to."""
         self._lock = -1
         self._broken = False
         """Whether SQLite said that the file is none of its own: whoever has the lock makes a new one."""
+        self._file = 0
+        """Counts the files that connections were made to; those to an earlier one are made anew."""
         self.turn = 0
 
     async def state(self) -> IndexState | None:
@@ -114,7 +116,7 @@ class SqliteIndex:
         def close() -> None:
             while self._opened:
                 with contextlib.suppress(sqlite3.Error):
-                    self._opened.pop().close()
+                    self._opened.popitem()[1][0].close()
 
         await asyncio.get_running_loop().run_in_executor(self._threads, close)
         self._threads.shutdown(wait=False)
@@ -133,7 +135,8 @@ class SqliteIndex:
             try:
                 return read(db)
             finally:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
 
         return await self._run(run)
 
@@ -156,9 +159,9 @@ class SqliteIndex:
             try:
                 return work()
             except sqlite3.Error as error:
-                self._broken = self._broken or type(error) is sqlite3.DatabaseError
-                if connection := self._own.__dict__.pop("connection", None):
-                    connection.close()
+                if type(error) is sqlite3.DatabaseError:
+                    self._broken = True
+                self._file += 1
                 raise
 
         try:
@@ -168,15 +171,18 @@ class SqliteIndex:
 
     def _connection(self) -> sqlite3.Connection:
         """The connection of this thread."""
-        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
-        if connection is None:
+        thread = threading.get_ident()
+        connection, file = self._opened.get(thread, (None, -1))
+        if connection is None or file != self._file:
+            if connection is not None:
+                connection.close()
+            file = self._file
             uri = f"{self._path.absolute().as_uri()}?mode=rw"
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            self._opened.append(connection)
+            self._opened[thread] = (connection, file)
             # NORMAL: after a power cut the last segments are missing, and are made again.
             for pragma in (f"busy_timeout={_BUSY_MS}", "synchronous=NORMAL", "cache_size=-16384"):
                 connection.execute(f"PRAGMA {pragma}")
-            self._own.connection = connection
         return connection
 
     def _take(self) -> bool:
@@ -204,6 +210,7 @@ class SqliteIndex:
             for end in ("", "-wal", "-shm"):
                 Path(f"{self._path}{end}").unlink(missing_ok=True)
             self._make_tables()
+            self._file += 1
             self._broken = False
         except (sqlite3.Error, OSError) as error:
             raise IndexUnavailableError(str(error)) from error

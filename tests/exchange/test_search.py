@@ -473,10 +473,9 @@ async def test_an_index_that_cannot_be_read_is_begun_anew(tmp_path: Path, damage
     async with searching(url) as search, searching(url) as other:
         assert await search.make_index() == SMALL
         if damage == "not a database":
+            _spoil(f"sqlite:///{index}", "PRAGMA wal_checkpoint(TRUNCATE)")
             with index.open("r+b") as file:
                 file.write(b"\xa5" * index.stat().st_size)
-            for end in ("-wal", "-shm"):
-                Path(f"{index}{end}").write_bytes(b"")
         elif damage == "not an index":
             _spoil(f"sqlite:///{index}", "UPDATE search_rows SET data = zeroblob(7)")
         else:
