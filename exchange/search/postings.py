@@ -92,7 +92,10 @@ def mark(mask: Mask, places: Array) -> None:
 
 def ascending(places: Array) -> Array:
     """The places themselves, also those of a bitmap."""
-    return np.flatnonzero(np.unpackbits(places, bitorder="little")) if places.dtype.itemsize == 1 else places
+    if places.dtype.itemsize != 1:
+        return places
+    # As truth values: finding those takes a fifth of the time that finding numbers takes.
+    return np.flatnonzero(np.unpackbits(places, bitorder="little").view(np.bool_))
 
 
 def _encoded(places: Array) -> bytes:

@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from deploy.demo.tour import Tour, TourError, tamper
+from deploy.demo.tour import HARMS, Tour, TourError, tamper
 from deploy.nats import BusServerError, nats_server_program
 from tests.ci import missing
 from tests.waiting import alive, wait_until
@@ -158,9 +158,11 @@ def test_a_command_is_judged_by_its_exit_status(tmp_path: Path, capsys: pytest.C
         tour.call("housing", "CN/GOV/a/b/c", expect=200)
 
 
-def test_tampering_needs_a_refusal_to_tamper_with(tmp_path: Path) -> None:
-    """The step cannot pass by changing nothing: a copy without a refusal is not a log that was tampered with."""
+@pytest.mark.parametrize("harm", HARMS)
+def test_tampering_needs_something_to_tamper_with(tmp_path: Path, harm: str) -> None:
+    """The step cannot pass by changing nothing: a copy of an empty log is not a log that was tampered with."""
     with closing(sqlite3.connect(tmp_path / "log.db")) as log:
         log.execute("CREATE TABLE log_entries (seq, outcome, leaf)")
-    with pytest.raises(TourError, match="no refusal"):
-        tamper(tmp_path / "log.db", tmp_path / "copy.db")
+        log.execute("CREATE TABLE log_checkpoints (size)")
+    with pytest.raises(TourError, match="nothing was changed"):
+        tamper(tmp_path / "log.db", tmp_path / "copy.db", HARMS[harm])

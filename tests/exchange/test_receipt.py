@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -182,9 +183,18 @@ def test_a_receipt_passes_every_check(receipt: bytes, parties: Parties) -> None:
     assert absent == {"witnessed", "stamped", "signature", "revocation"}
 
 
+def telling_places(receipt: bytes) -> list[int]:
+    """Every byte of a receipt, but of long base64 (certificates, lists of revocations) one in nine."""
+    in_one_line = receipt.replace(rb"\n", b"++")
+    inside = {at for found in re.finditer(rb"[A-Za-z0-9+/=]{200,}", in_one_line) for at in range(*found.span())}
+    return [at for at in range(len(receipt)) if at not in inside or at % 9 == 0]
+
+
 def test_a_receipt_with_any_byte_changed_is_refused(receipt: bytes, parties: Parties) -> None:
     keys = parties.keys()
-    for position in range(len(receipt)):
+    places = telling_places(receipt)
+    assert len(receipt) / 9 < len(places) < len(receipt)
+    for position in places:
         changed = receipt[:position] + bytes([receipt[position] ^ (1 << position % 8)]) + receipt[position + 1 :]
         assert failed(verify_receipt(changed, keys, answer_body=BODY)), f"byte {position}"
 

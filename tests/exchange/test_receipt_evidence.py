@@ -22,7 +22,7 @@ from exchange.cosignature import Cosigner
 from exchange.receipt import build_receipt, verdict, verify_receipt
 from exchange.revocation_evidence import RevocationEvidenceError, RevocationNews, names_of
 from tests.exchange.log_kit import Place
-from tests.exchange.test_receipt import BODY, Parties, exchange, failed, parties, place  # noqa: F401
+from tests.exchange.test_receipt import BODY, Parties, exchange, failed, parties, place, telling_places  # noqa: F401
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR = timedelta(hours=1)
@@ -238,7 +238,7 @@ async def test_a_receipt_with_everything_is_final_and_no_byte_of_it_can_be_chang
     told = {check.name: check for check in checks}
     assert "cosigned by w0 at" in told["witnessed"].en
     assert told["revocation"].en == "3 certificates were not revoked at the time"
-    for at in range(0, len(receipt), 3):
+    for at in telling_places(receipt)[::3]:
         changed = receipt[:at] + bytes([receipt[at] ^ (1 << at % 8)]) + receipt[at + 1 :]
         assert verdict(verify_receipt(changed, keys, answer_body=BODY)) != "final", at
 

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from exchange.database import create_engine, database_url, sqlite_path, writing
 from exchange.errors import InvalidRequestError, UnavailableError
 from exchange.log_frames import Entry
+from exchange.search import log_search
 from exchange.search.facts import facts_of
 from exchange.search.filters import RecordFilter
 from exchange.search.index_place import open_store, search_url_of
@@ -159,6 +160,10 @@ async def test_whatever_is_asked_the_answer_is_that_of_looking_at_every_record(l
     async with searching(large_log, index_url) as search:
         assert await search.indexer.take()
         assert await search.indexer.catch_up() == LARGE + SMALL
+        times = [each["at_ms"] for each in records()[1][:LARGE] if each["kind"] == "exchange"]
+        for border in (min(times), max(times)):
+            for wanted in (RecordFilter(until_ms=border + 1), RecordFilter(since_ms=border, until_ms=border + 1)):
+                await compare_pages(search, wanted, wanted_of(records()[1], wanted))
         for turn, (wanted, expected) in enumerate(asked()):
             await compare_pages(search, wanted, expected)
             if turn % 6 == 0:
@@ -175,15 +180,19 @@ async def test_whatever_is_asked_the_answer_is_that_of_looking_at_every_record(l
 
 @pytest.mark.parametrize(("database", "indexed"), [("sqlite", True), ("postgresql", True), ("sqlite", False)])
 async def test_a_record_is_found_as_soon_as_it_is_in_the_log_and_pages_stay_right(
-    large_log: str, index_url: str, indexed: bool
+    large_log: str, index_url: str, indexed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log grows between the pages; small segments come, and become a large one."""
+    monkeypatch.setattr(log_search, "_LOOK_SECONDS", 1000)
     rows, said = records()
     chance = random.Random(6)
     sizes = [1, 300, SMALL - 1, SMALL, 3 * SMALL + 5]
     sizes += [LARGE - 1, LARGE, LARGE + 7] if indexed else []
     wanted = RecordFilter(outcome="refused", client=said[10]["client"], until_ms=said[-1]["at_ms"])
-    async with searching_so_far(large_log, index_url) as (search, log):
+    async with (
+        searching_so_far(large_log, index_url) as (search, log),
+        searching_so_far(large_log, index_url) as (other, other_log),
+    ):
         log.so_far = 2500
         first = await search.page(wanted, limit=5)
         rest = [each["seq"] for each in wanted_of(said[:2500], wanted)][::-1]
@@ -193,9 +202,13 @@ async def test_a_record_is_found_as_soon_as_it_is_in_the_log_and_pages_stay_righ
             if indexed:
                 assert await search.indexer.take()
                 assert await search.indexer.catch_up() == size - size % SMALL
-            for _ in range(4):
+            other_log.so_far = size
+            other._finder._cache.clear()
+            for turn in range(4):
                 each = any_filter(chance, rows[:size])
-                await compare_pages(search, each, wanted_of(said[:size], each))
+                # The other one is not told that the index has changed: it finds out when it reads.
+                await compare_pages(search if turn % 2 else other, each, wanted_of(said[:size], each))
+            await other.status()
             if size > 2500:
                 later = await search.page(wanted, first.next_cursor, 5)
                 assert [entry.seq for entry in later.entries] == rest[5:10]
@@ -433,6 +446,17 @@ async def test_damaged_records_do_not_stop_the_index_and_are_found_by_kind_and_t
             expected = [each for each in wanted_of(said, wanted) if each["seq"] not in damaged]
             await compare_pages(search, wanted, expected)
         assert await search.check() is None
+        # Somebody puts another record in the place of one: the index still says what that one said.
+        was, is_now = (next(each for each in said[lowest:] if each["case"]) for lowest in (100, 200))
+        async with writing(engine) as connection:
+            query = sa.text("UPDATE log_entries SET leaf = :leaf WHERE seq = :seq")
+            await connection.execute(query, {"leaf": rows[is_now["seq"]][7], "seq": was["seq"]})
+        await engine.dispose()
+        assert await search.numbers(RecordFilter(message_id=was["message_id"]), limit=5) == []
+        assert await search.numbers(RecordFilter(message_id=is_now["message_id"]), limit=5) == [is_now["seq"]]
+        fault = await search.check()
+        assert fault is not None
+        assert fault.first == 0
 
 
 async def test_a_series_that_would_be_too_long_and_a_cursor_of_somebody_else_are_refused(sqlite_log: str) -> None:
