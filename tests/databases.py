@@ -19,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from tests.ci import missing
 
@@ -143,6 +144,18 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     """The URL of a fresh database: the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / '数据 库.db'}"  # a space and other scripts in a path are normal
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        yield await server.create_database()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
+async def shared_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """As `database_url`, one for all tests of a module that ask for it: for those that only look, or are refused."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('shared') / '数据 库.db'}"
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         yield await server.create_database()

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from exchange.search.columns import Columns, IndexFormatError, joined
 from exchange.search.finder import Finder
 from exchange.search.index_store import (
@@ -38,8 +36,6 @@ Progress = Callable[[int, int], None]
 _LOOK_SECONDS: Final = 0.2
 """How often another process is asked how far it is."""
 
-events = structlog.get_logger("datong.search")
-
 
 @dataclass(frozen=True, slots=True)
 class IndexFault:
@@ -61,6 +57,8 @@ class Indexer:
         self._blocks = blocks
         self._finder = Finder(store)
         self._turn = 0
+        self.begun = 0
+        """How often it began with nothing."""
 
     async def take(self) -> bool:
         """Whether this process is, or now became, the one that makes the index; raises IndexUnavailableError."""
@@ -86,7 +84,7 @@ class Indexer:
                 return end
             await asyncio.sleep(_LOOK_SECONDS)
         if rebuild and not asked:
-            await self._store.clear()
+            await self._store.ask_rebuild()
         return await self.catch_up(progress)
 
     async def belongs(self, segments: Sequence[Segment], size: int) -> bool:
@@ -134,8 +132,8 @@ class Indexer:
         generation, segments = await self._store.segments()
         size = await self._rows.size()
         if state is None or state.rebuild or (segments and not await self.belongs(segments, size)):
-            events.info("search_index_begun", size=size)
             await self._store.clear()
+            self.begun += 1
         elif removed_seq != state.removed_seq:
             await self._renew(segments, state.removed_seq)
         else:

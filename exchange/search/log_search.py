@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import numpy as np
-import structlog
 
 from exchange.database import database_url
 from exchange.errors import InvalidRequestError, UnavailableError
@@ -44,8 +43,6 @@ _TRIES: Final = 8
 _AT_ONCE: Final = 500
 """Rows that are read to be compared."""
 _MOST_SEQ: Final = 10**18
-
-events = structlog.get_logger("datong.search")
 
 
 class LogSearch:
@@ -205,7 +202,6 @@ class LogSearch:
         try:
             yield
         except (IndexUnavailableError, IndexFormatError) as error:
-            events.error("search_failed", problem=str(error))
             if isinstance(error, IndexFormatError):
                 with suppress(IndexUnavailableError):
                     await self._store.ask_rebuild()
@@ -316,7 +312,6 @@ class LogSearch:
                 return
             generation, segments = await self._store.segments()
             if segments and not await self.indexer.belongs(segments, await self._rows.size()):
-                events.error("search_index_of_another_log", segments=len(segments))
                 segments = []
             removed_seq = await self._rows.removed_seq()
             if removed_seq != self._removed_seq:

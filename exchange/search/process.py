@@ -97,6 +97,7 @@ class _Link(asyncio.Protocol):
             refusal = (error.code, error.rule, str(facts["problem"]), str(facts["problem_zh"]))
             result = Result(question.number, NOTHING, refusal)
         except MeshError as error:
+            events.error("search_failed", act=question.act, problem=str(error.__cause__ or error))
             result = Result(question.number, NOTHING, (error.code, error.rule, "", ""))
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not leave the gateway waiting
             events.exception("search_fault", act=question.act, error=repr(fault))
@@ -150,13 +151,16 @@ async def serve(connection: socket.socket) -> int:
 
 async def _index(search: LogSearch) -> None:
     """Make the index as the log grows, whenever no other process does."""
-    failing = False
+    failing, begun = False, 0
     while True:
         try:
             pause = _AGAIN_SECONDS
             if await search.indexer.take():
-                await search.indexer.catch_up()
+                entries = await search.indexer.catch_up()
                 pause = _FOLLOW_SECONDS
+                if search.indexer.begun != begun:
+                    begun = search.indexer.begun
+                    events.info("search_index_made_anew", entries=entries)
             if failing:
                 events.info("search_index_recovered")
             failing = False

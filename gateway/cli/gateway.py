@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from exchange import CorruptLogError, Language, MeshError, NoteSigner, Settings
 from gateway.cli import console_io as io
 from gateway.cli.settings import from_environment, from_folder, variable
-from gateway.serve import serve
 
 FILES = (
     *("trust_anchors", "server_certificate", "server_key", "gateway_certificate", "gateway_key"),
@@ -42,6 +41,9 @@ def gateway(
     speak = io.language(lang)
     settings = _settings(data, {"host": host, "port": port}, speak)
     _check_files(settings)
+    # Here: what is wrong with the settings, and the help, are told at once, without all that a gateway is made of.
+    from gateway.serve import serve
+
     try:
         serve(settings)
     except MeshError as error:

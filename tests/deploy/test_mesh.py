@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from registry import Registry
 from tests.running_mesh import DATA, SOURCE, Up, datong_up, source_environment, start
 from tests.waiting import alive, wait_until
 
@@ -101,37 +99,13 @@ def test_a_killed_part_comes_back_and_it_is_said(mesh: Up, name: str) -> None:
     wait_until(lambda: mesh.paste(mesh.command(200)).stdout.startswith("HTTP/1.1 200"))
 
 
-async def test_a_revoked_adapter_is_cut_off_while_the_mesh_runs(tmp_path: Path) -> None:
-    with datong_up(tmp_path, "--port", "0") as mesh:
-        ask = mesh.command(200)
-        assert mesh.status(ask) == 200
-        registry = await Registry.open(f"sqlite:///{tmp_path / DATA / 'registry.db'}")
-        try:
-            (tax,) = (
-                each.fingerprint
-                for each in (await registry.snapshot()).certificates()
-                if each.use == "adapter" and each.subsystem.endswith("/tax")
-            )
-            await registry.revoke_certificate(tax, by="test", why="lost key")
-        finally:
-            await registry.close()
-        await asyncio.to_thread(wait_until, lambda: mesh.status(ask) == 503)
-        log = tmp_path / DATA / "run" / "nats-server.log"
-        assert "Reloaded server configuration" in log.read_text()
-        # And a restart does not bring it back.
-        assert mesh.stop() == 0
-    with datong_up(tmp_path) as mesh:
-        assert {"event": "trouble", "trouble": "not_admitted", "adapter": "tax"} in mesh.lines
-        assert "adapter-tax" not in mesh.pids
-        assert mesh.status(ask) == 503
-
-
-def test_state_survives_a_restart_and_it_says_so(tmp_path: Path) -> None:
+@pytest.mark.faults
+def test_state_survives_ctrl_c_and_a_kill_and_no_child_outlives_either(tmp_path: Path) -> None:
     with datong_up(tmp_path, "--port", "0") as mesh:
         first = mesh.what
         for example in first["examples"][:4]:
             assert mesh.status(example["command"]) == example["status"]
-        assert mesh.stop() == 0
+        assert stopped_by_ctrl_c(mesh) == {*mesh.pids}
         assert not any(alive(pid) for pid in mesh.pids.values())
     with datong_up(tmp_path) as mesh:
         again = mesh.what
@@ -142,33 +116,27 @@ def test_state_survives_a_restart_and_it_says_so(tmp_path: Path) -> None:
         # What was printed by the first run still works, word for word.
         assert again["examples"] == first["examples"]
         assert mesh.status(first["examples"][0]["command"]) == 200
-
-
-def test_ctrl_c_in_a_terminal_ends_every_child_in_order(tmp_path: Path) -> None:
-    with datong_up(tmp_path, "--port", "0") as mesh:
-        os.killpg(mesh.process.pid, signal.SIGINT)  # as a terminal does, to the whole foreground group
-        assert mesh.process.wait(30) == 0
-        assert not any(alive(pid) for pid in mesh.pids.values())
-        assert mesh.process.stdout
-        stopped = [
-            line["name"]
-            for line in map(json.loads, mesh.process.stdout)
-            if line["event"] == "child" and line["kind"] == "stopped"
-        ]
-        assert stopped[0] == "gateway"
-        assert stopped[-2:] == ["tax-bureau", "nats-server"]
-        assert set(stopped) == set(mesh.pids)
-
-
-@pytest.mark.faults
-def test_no_child_outlives_a_killed_mesh_and_the_next_one_starts(tmp_path: Path) -> None:
-    with datong_up(tmp_path, "--port", "0") as mesh:
         mesh.process.kill()
         mesh.process.wait(30)
         wait_until(lambda: not any(alive(pid) for pid in mesh.pids.values()))
     with datong_up(tmp_path) as mesh:
         assert mesh.what["reused"] is True
         assert mesh.status(mesh.command(200)) == 200
+
+
+def stopped_by_ctrl_c(mesh: Up) -> set[str]:
+    """End the mesh as a terminal does, and look in which order its parts were stopped; their names."""
+    os.killpg(mesh.process.pid, signal.SIGINT)  # to the whole foreground group
+    assert mesh.process.wait(30) == 0
+    assert mesh.process.stdout
+    stopped = [
+        line["name"]
+        for line in map(json.loads, mesh.process.stdout)
+        if line["event"] == "child" and line["kind"] == "stopped"
+    ]
+    assert stopped[0] == "gateway"
+    assert stopped[-2:] == ["tax-bureau", "nats-server"]
+    return set(stopped)
 
 
 @pytest.mark.parametrize(

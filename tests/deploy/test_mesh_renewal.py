@@ -28,6 +28,8 @@ COMPANY = f"{TAX_SUBSYSTEM}/enterprises/enterprises/{ENTERPRISE_IN_GOOD_ORDER}"
 LOOK, SETTLE = "0.2", "2"
 """Seconds; shorter than in earnest, so that the test ends soon."""
 CALLERS = 6
+PAUSE = 0.1
+"""Seconds between two questions of one caller: enough are under way whatever changes, and two cores stand it."""
 HEADERS = {"X-Road-Client": HOUSING_SUBSYSTEM, "Datong-Purpose": "public-rental-housing"}
 
 
@@ -71,7 +73,7 @@ async def load(mesh: Up) -> AsyncIterator[Load]:
                 else:
                     async with client_of(mesh) as fresh:  # with what is in the files now
                         await ask(fresh, number)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(PAUSE)
 
     tasks = [asyncio.create_task(keep_asking(number)) for number in range(CALLERS)]
     try:

@@ -38,6 +38,9 @@ def hex_of(text: str) -> str:
 CLIENTS = [f"CN/GOV/MEMBER{number}/housing" for number in range(9)]
 SERVICES = [f"CN/GOV/OWNER{number % 4}/tax/service{number}" for number in range(11)]
 SUBJECTS = [hex_of(f"subject {number}") for number in range(400)]
+CERTIFICATES = [hex_of(f"certificate {number}") for number in range(12)]
+PERSONS = [hex_of(f"person {number}") for number in range(5)]
+DIGEST = hex_of("what nobody looks for")
 RULES = ["grant", "purpose", "deadline", "client-of-certificate"]
 
 
@@ -61,7 +64,7 @@ def _one(chance: random.Random, at_ms: int, number: int) -> Entry:
             act="exchanges.list",
             at=_time_text(at_ms),
             by=chance.choice(CLIENTS),
-            certificate=hex_of("auditor"),
+            certificate=DIGEST,
             user=f"official{chance.randrange(20)}",
             details={"count": 3},
         )
@@ -76,7 +79,7 @@ def _one(chance: random.Random, at_ms: int, number: int) -> Entry:
         0,
         at_ms,
         case=f"案{chance.randrange(300)}" if chance.random() < 0.7 else "",
-        certificate=hex_of(f"certificate {chance.randrange(12)}"),
+        certificate=chance.choice(CERTIFICATES),
         channel=chance.choice(["", "hall", "web"]),
         client=client,
         grant=grant if outcome == "answered" else "",
@@ -91,14 +94,14 @@ def _one(chance: random.Random, at_ms: int, number: int) -> Entry:
         user=f"official{chance.randrange(20)}",
     )
     said = AnswerStatement(
-        adapter=hex_of("adapter"),
+        adapter=DIGEST,
         answered_at=_time_text(at_ms),
-        body_digest=hex_of("body"),
+        body_digest=DIGEST,
         body_size=chance.randrange(1 << chance.randrange(1, 24)),
         error="",
-        headers_digest=hex_of("headers"),
+        headers_digest=DIGEST,
         id=exchange_id,
-        query_digest=hex_of("query"),
+        query_digest=DIGEST,
         status=200,
     )
     answered = outcome == "answered"
@@ -112,7 +115,7 @@ def _one(chance: random.Random, at_ms: int, number: int) -> Entry:
         ended_at=_time_text(at_ms),
         id=exchange_id,
         outcome=outcome,  # type: ignore[arg-type]
-        person=hex_of(f"person {chance.randrange(5)}") if chance.random() < 0.1 else UNSET,
+        person=chance.choice(PERSONS) if chance.random() < 0.1 else UNSET,
         query=Raw(statement_bytes(asked)),
         query_seal="c2VhbA==" if answered else UNSET,
         rule=rule,

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from exchange.database import create_engine, database_url, sqlite_path, writing
 from exchange.errors import InvalidRequestError, UnavailableError
 from exchange.log_frames import Entry
-from exchange.search import log_search
+from exchange.search import log_search, tally
 from exchange.search.facts import facts_of
 from exchange.search.filters import RecordFilter
 from exchange.search.index_place import open_store, search_url_of
@@ -116,7 +116,7 @@ def asked() -> list[tuple[RecordFilter, list[dict[str, Any]]]]:
     """Filters, and what they find in the large log."""
     rows, said = records()
     chance = random.Random(5)
-    filters = [any_filter(chance, rows) for _ in range(42)]
+    filters = [any_filter(chance, rows) for _ in range(30)]
     return [(wanted, wanted_of(said, wanted)) for wanted in filters]
 
 
@@ -459,7 +459,9 @@ async def test_damaged_records_do_not_stop_the_index_and_are_found_by_kind_and_t
         assert fault.first == 0
 
 
-async def test_a_series_that_would_be_too_long_and_a_cursor_of_somebody_else_are_refused(sqlite_log: str) -> None:
+async def test_a_series_that_would_be_too_long_and_a_cursor_of_somebody_else_are_refused(
+    sqlite_log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with searching(sqlite_log) as search:
         for cursor in ("", "-1", "1e3", "9" * 19, "٣"):
             with pytest.raises(InvalidRequestError, match="cursor"):
@@ -467,7 +469,12 @@ async def test_a_series_that_would_be_too_long_and_a_cursor_of_somebody_else_are
     async with searching_so_far(sqlite_log, "") as (search, log):
         # One entry each two seconds: a point for each minute.
         log.so_far = 20_000
-        assert len((await search.statistics(RecordFilter(kind="any"), step="minute")).series) == 668
+        everything = RecordFilter(kind="any")
+        assert len((await search.statistics(everything, step="minute")).series) == 668
+        monkeypatch.setattr(tally, "MOST_POINTS", 667)
+        with pytest.raises(InvalidRequestError, match="667 points"):
+            await search.statistics(everything, step="minute")
+        assert (await search.statistics(everything, step="hour")).total == 20_000
         log.so_far = 0
         assert (await search.statistics(RecordFilter(), step="minute")).series == ()
 

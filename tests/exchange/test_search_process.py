@@ -82,7 +82,7 @@ async def test_it_answers_as_a_search_in_the_process_itself(
     async with process_of(url) as search:
         await indexed(search)
         own = await LogSearch.open(url)
-        for _ in range(25):
+        for _ in range(12):
             wanted = any_filter(chance, rows)
             numbers = [each["seq"] for each in wanted_of(said, wanted)]
             page = await search.page(wanted, limit=20)

@@ -108,8 +108,12 @@ class FaultMesh:
         await until(lambda: self.answers() >= goal, WITHIN)
 
     @asynccontextmanager
-    async def load(self, callers: int = 10) -> AsyncIterator[None]:
-        """Callers that ask without pause, safe and unsafe, small and large, while the block runs."""
+    async def load(self, callers: int = 10, *, pause: float = 0) -> AsyncIterator[None]:
+        """Callers that ask, safe and unsafe, small and large, while the block runs.
+
+        Args:
+            pause: Seconds from an answer to the caller's next question.
+        """
         stop = False
 
         async def call(number: int, dice: random.Random) -> None:
@@ -123,8 +127,8 @@ class FaultMesh:
                     sent = await self.ask("GET", f"/bytes/{size}", url=url)
                 else:
                     sent = await self.ask(dice.choice(("POST", "PUT")), "/items", dice.randbytes(size), url=url)
-                if not sent.answered:
-                    await asyncio.sleep(0.02)  # refusals come at once; without a breath nothing else would run
+                # Refusals come at once; without a breath nothing else would run.
+                await asyncio.sleep(pause if sent.answered else 0.05)
 
         tasks = [asyncio.create_task(call(n, random.Random(self.dice.random()))) for n in range(callers)]
         try:

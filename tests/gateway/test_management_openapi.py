@@ -51,7 +51,7 @@ async def test_no_change_made_from_the_document_or_against_it_breaks_the_gateway
 
     def fuzz(session: requests.Session, path: str, method: str) -> None:
         @settings(
-            max_examples=20,
+            max_examples=12,
             derandomize=True,
             database=None,
             deadline=None,

@@ -159,7 +159,7 @@ async def test_no_request_made_from_the_document_or_against_it_breaks_the_gatewa
 
         def fuzz(path: str, mode: GenerationMode) -> None:
             @settings(
-                max_examples=50,
+                max_examples=20,
                 derandomize=True,
                 database=None,
                 deadline=None,
@@ -196,7 +196,7 @@ async def test_no_query_string_can_be_made_into_a_failure(mesh: Mesh) -> None:
     with caller(mesh, "auditor") as session:
 
         @settings(
-            max_examples=300,
+            max_examples=150,
             derandomize=True,
             database=None,
             deadline=None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from registry import Registry
-from tests.databases import database_url, postgres_server, postgres_url
+from tests.databases import database_url, postgres_server, postgres_url, shared_database_url
 from tests.registry.application_world import rulebook, world
 from tests.registry.example import AUDIT, ENTERPRISES, EXAMPLE_SEED, HOUSING, NOON, TAX, Clock
 
@@ -23,6 +24,7 @@ __all__ = [
     "postgres_server",
     "postgres_url",
     "rulebook",
+    "shared_database_url",
     "world",
 ]
 
@@ -45,3 +47,12 @@ async def registry(empty_registry: Registry) -> Registry:
     """A registry with the example seed, on each kind of database."""
     await empty_registry.seed(EXAMPLE_SEED)
     return empty_registry
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_registry(shared_database_url: str) -> AsyncIterator[Registry]:
+    """As `registry`, one for all tests of a module that change nothing in it."""
+    registry = await Registry.open(shared_database_url, clock=Clock())
+    await registry.seed(EXAMPLE_SEED)
+    yield registry
+    await registry.close()

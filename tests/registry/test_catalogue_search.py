@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from exchange import InvalidRequestError, MemberId, SubsystemId, member_of
 from registry import Actor, Catalogue, Member, Registry, ResourceSearch, Subsystem
@@ -27,8 +28,22 @@ from tests.registry.conftest import HOUSING, TAX
 CIVIL = SubsystemId("CN/GOV/11990000000001038F/civil")
 
 
+ON_SHARED = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture
 async def catalogue(registry: Registry) -> Catalogue:
+    """Of the test's own, for tests that publish or withdraw something."""
+    return await filled(registry)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_catalogue(shared_registry: Registry) -> Catalogue:
+    """One for all tests that only search."""
+    return await filled(shared_registry)
+
+
+async def filled(registry: Registry) -> Catalogue:
     """A few resources of three departments, beside that of the example seed (306001/000001, 企业登记信息)."""
     who: dict[str, Any] = {"by": "x", "why": "x"}
     civil = MemberId(member_of(CIVIL))
@@ -107,8 +122,9 @@ WORDS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("words", WORDS)
-async def test_words_are_found_wherever_they_stand(catalogue: Catalogue, words: str) -> None:
-    assert await codes(catalogue, words=words) == WORDS[words]
+@ON_SHARED
+async def test_words_are_found_wherever_they_stand(shared_catalogue: Catalogue, words: str) -> None:
+    assert await codes(shared_catalogue, words=words) == WORDS[words]
 
 
 async def test_a_name_counts_more_than_an_item_and_an_item_more_than_an_abstract(catalogue: Catalogue) -> None:
@@ -148,10 +164,11 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("search", "expected"), FILTERS)
+@ON_SHARED
 async def test_each_filter_narrows_to_what_it_names(
-    catalogue: Catalogue, search: dict[str, Any], expected: list[str]
+    shared_catalogue: Catalogue, search: dict[str, Any], expected: list[str]
 ) -> None:
-    assert await codes(catalogue, **search) == expected
+    assert await codes(shared_catalogue, **search) == expected
 
 
 @pytest.mark.parametrize(
@@ -164,10 +181,11 @@ async def test_each_filter_narrows_to_what_it_names(
         ("龘", "exact", []),
     ],
 )
+@ON_SHARED
 async def test_when_nothing_holds_every_word_what_comes_near_is_shown_and_said_so(
-    catalogue: Catalogue, words: str, match: str, expected: list[str]
+    shared_catalogue: Catalogue, words: str, match: str, expected: list[str]
 ) -> None:
-    found = await catalogue.search(STRANGER, ResourceSearch(words=words))
+    found = await shared_catalogue.search(STRANGER, ResourceSearch(words=words))
     assert found.match == match
     assert [each.code.removeprefix("306002/00000") for each in found.resources] == expected
 
@@ -184,13 +202,15 @@ async def test_wildcards_and_quotes_are_characters_like_others(catalogue: Catalo
 
 
 @pytest.mark.parametrize("words", ["\0", "a\0b", "\ud800", "\x1b[2J", "￿"])
-async def test_characters_that_no_database_takes_are_harmless(catalogue: Catalogue, words: str) -> None:
-    await catalogue.search(STRANGER, ResourceSearch(words=words, theme=words, item=words, department=words))
+@ON_SHARED
+async def test_characters_that_no_database_takes_are_harmless(shared_catalogue: Catalogue, words: str) -> None:
+    await shared_catalogue.search(STRANGER, ResourceSearch(words=words, theme=words, item=words, department=words))
 
 
-async def test_too_many_words_are_refused(catalogue: Catalogue) -> None:
+@ON_SHARED
+async def test_too_many_words_are_refused(shared_catalogue: Catalogue) -> None:
     with pytest.raises(InvalidRequestError, match="at most 10"):
-        await catalogue.search(STRANGER, ResourceSearch(words=" ".join("甲乙丙丁戊己庚辛壬癸子")))
+        await shared_catalogue.search(STRANGER, ResourceSearch(words=" ".join("甲乙丙丁戊己庚辛壬癸子")))
 
 
 async def test_pages_follow_each_other_without_gaps_or_repeats(catalogue: Catalogue) -> None:

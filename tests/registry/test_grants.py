@@ -99,15 +99,16 @@ async def untouched(registry: Registry, version: int) -> None:
         ({"decided_by": " x"}, "decided_by", "/decided_by"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_terms_that_break_a_rule_are_refused_with_a_pointer_to_them(
-    registry: Registry, terms: dict[str, Any], rule: str, pointer: str
+    shared_registry: Registry, terms: dict[str, Any], rule: str, pointer: str
 ) -> None:
-    version = await registry.version()
+    version = await shared_registry.version()
     with pytest.raises(UnprocessableError) as caught:
-        await registry.grant(**{**TERMS, **WHO, **terms})
+        await shared_registry.grant(**{**TERMS, **WHO, **terms})
     assert (caught.value.rule, caught.value.pointer) == (rule, pointer)
     assert caught.value.detail_in("zh") != caught.value.detail_in("en")
-    await untouched(registry, version)
+    await untouched(shared_registry, version)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,15 @@ async def test_terms_that_break_a_rule_are_refused_with_a_pointer_to_them(
         ({"service": None, "resource": "306001/404"}, "/resource"),
     ],
 )
-async def test_what_a_grant_names_must_be_registered(registry: Registry, terms: dict[str, Any], pointer: str) -> None:
-    version = await registry.version()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_a_grant_names_must_be_registered(
+    shared_registry: Registry, terms: dict[str, Any], pointer: str
+) -> None:
+    version = await shared_registry.version()
     with pytest.raises(NotRegisteredError) as caught:
-        await registry.grant(**{**TERMS, **WHO, **terms})
+        await shared_registry.grant(**{**TERMS, **WHO, **terms})
     assert caught.value.pointer == pointer
-    await untouched(registry, version)
+    await untouched(shared_registry, version)
 
 
 async def test_all_terms_are_kept_and_decide(registry: Registry, clock: Clock) -> None:

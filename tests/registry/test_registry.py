@@ -189,8 +189,11 @@ async def test_what_is_referred_to_must_exist(registry: Registry) -> None:
         ({"by": " "}, "decided_by"),
     ],
 )
-async def test_a_grant_that_breaks_a_rule_is_refused(registry: Registry, terms: dict[str, Any], rule: str) -> None:
-    version = await registry.version()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_grant_that_breaks_a_rule_is_refused(
+    shared_registry: Registry, terms: dict[str, Any], rule: str
+) -> None:
+    version = await shared_registry.version()
     base: dict[str, Any] = {
         "client": HOUSING,
         "service": ENTERPRISES,
@@ -198,9 +201,9 @@ async def test_a_grant_that_breaks_a_rule_is_refused(registry: Registry, terms: 
         "valid_to": NOON + timedelta(days=1),
     }
     with pytest.raises(UnprocessableError) as caught:
-        await registry.grant(**{**base, **WHO, **terms})
+        await shared_registry.grant(**{**base, **WHO, **terms})
     assert caught.value.rule in (rule, "by", "why")
-    await untouched(registry, version)
+    await untouched(shared_registry, version)
 
 
 async def _decide(registry: Registry, method: str, *segments: str, purpose: str | None = None) -> str:
