@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -55,12 +55,12 @@ class PostgresServer:
         """The URL of one of its databases."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
 
-    async def create_database(self) -> str:
-        """Create an empty database and return its URL."""
+    async def create_database(self, *, like: str = "template1") -> str:
+        """Create a database with what another one holds, by default nothing, and return its URL."""
         name = next(_names)
         connection = await asyncpg.connect(self.url("postgres"))
         try:
-            await connection.execute(f"CREATE DATABASE {name}")
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         finally:
             await connection.close()
         return self.url(name)
@@ -139,14 +139,54 @@ async def postgres_url(postgres_server: PostgresServer) -> str:
     return await postgres_server.create_database()
 
 
+class DatabaseTemplate:
+    """What databases of many tests begin with: made once in a session on each kind of database, then copied.
+
+    Args:
+        folder: Where its file goes.
+        make: Fills the database at a URL, and leaves nothing open.
+    """
+
+    def __init__(self, folder: Path, make: Callable[[str], Awaitable[None]]) -> None:
+        self._file = folder / "template.db"
+        self._make = make
+        self._name = ""
+
+    async def copy_to(self, file: Path) -> None:
+        """As a file of SQLite."""
+        if not self._file.exists():
+            await self._make(f"sqlite:///{self._file}")
+            assert not list(self._file.parent.glob("*-wal")), "closed, it is all in one file"
+        shutil.copyfile(self._file, file)
+
+    async def copy_on(self, server: PostgresServer) -> str:
+        """As a database of PostgreSQL; its URL."""
+        if not self._name:
+            made = await server.create_database()
+            await self._make(made)
+            self._name = made.rpartition("/")[2]
+        return await server.create_database(like=self._name)
+
+
+@pytest.fixture
+def database_template() -> DatabaseTemplate | None:
+    """What `database_url` begins with: here nothing. A folder of tests may know better."""
+    return None
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+async def database_url(
+    request: pytest.FixtureRequest, tmp_path: Path, database_template: DatabaseTemplate | None
+) -> AsyncIterator[str]:
     """The URL of a fresh database: the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / '数据 库.db'}"  # a space and other scripts in a path are normal
+        file = tmp_path / "数据 库.db"  # a space and other scripts in a path are normal
+        if database_template:
+            await database_template.copy_to(file)
+        yield f"sqlite:///{file}"
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
-        yield await server.create_database()
+        yield await (database_template.copy_on(server) if database_template else server.create_database())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
