@@ -284,7 +284,7 @@ async def test_no_request_made_from_the_description_breaks_the_gateway(
     statuses: set[int] = set()
 
     @settings(
-        max_examples=60,
+        max_examples=25,
         derandomize=True,
         database=None,
         deadline=None,

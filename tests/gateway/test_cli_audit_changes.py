@@ -19,6 +19,7 @@ from gateway.change_recorder import change_entry_id
 from gateway.cli import audit
 from gateway.cli.verify import verify
 from registry import ChangeBook, Registry
+from tests.databases import DatabaseTemplate
 from tests.exchange.log_kit import Place, attempt, now_ms
 from tests.gateway.test_change_recorder import GRANT, HOUSING, TAX, add_member, recording, seed
 
@@ -67,15 +68,29 @@ class Desk:
         await engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> DatabaseTemplate:
+    async def make(url: str) -> None:
+        registry = await Registry.open(url)
+        await seed(registry)
+        await add_member(registry, 1)
+        await registry.close()
+
+    return DatabaseTemplate(tmp_path_factory.mktemp("seeded"), make)
+
+
+@pytest.fixture
+def database_template(seeded: DatabaseTemplate) -> DatabaseTemplate:
+    return seeded
+
+
 @pytest.fixture
 async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
     registry = await Registry.open(database_url)
-    await seed(registry)
     place = Place(database_url.replace("数据 库.db", "log.db"), tmp_path)
     keys = {"format": "datong-keys/1", "logs": [place.signer.verifier.vkey], "trust_anchors": []}
     (tmp_path / "keys.json").write_text(json.dumps(keys))
     desk = Desk(registry, database_url, place)
-    await add_member(registry, 1)
     await desk.record()
     yield desk
     await registry.close()

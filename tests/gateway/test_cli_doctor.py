@@ -143,7 +143,7 @@ async def test_a_mesh_that_is_well_has_nothing_to_do(ask: Doctor, mesh: TrialMes
     }
     assert said.keys() == everything
     assert {each["check"] for each in report.checks if each["state"] == "warning"} <= {"clock"}
-    assert report.of("registry database")["says"].endswith("schema 0007")
+    assert report.of("registry database")["says"].endswith("schema 0008")
     assert report.of("log checkpoint")["says"].startswith("signed by trial.datong.example/log, over ")
     assert report.of("adapter trial")["says"] == f"{PROVIDER} serves echo"
     assert report.of("bus")["says"].startswith("NATS 2.")

@@ -25,7 +25,11 @@ from tests.gateway.exchange_mesh import WAIT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-READY = {"ready": True, "bus": True, "log": True, "registry": True}
+READY = {
+    **dict.fromkeys(("ready", "bus", "log", "registry", "vouched"), True),
+    "witnessed": None,  # nobody is asked
+    "stamped": None,
+}
 MAX_AGE = 1.0
 
 
@@ -50,7 +54,7 @@ async def readiness(probe: httpx.AsyncClient) -> dict[str, Any]:
     response = await probe.get("/readyz")
     told: dict[str, Any] = response.json()
     assert response.status_code == (200 if told["ready"] else 503)
-    assert told["ready"] == all(told[part] for part in ("bus", "log", "registry"))
+    assert told["ready"] == all(told[part] for part in ("bus", "log", "registry", "vouched"))
     assert told.keys() == READY.keys(), "which part, and nothing about it"
     assert (await probe.get("/healthz")).json() == {"status": "ok"}
     return told

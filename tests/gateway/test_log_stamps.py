@@ -28,6 +28,7 @@ from gateway.api.callers import caller
 from gateway.api.errors import install_error_handlers
 from gateway.cli.log_stamps import stamps
 from gateway.stamping import Stamping
+from gateway.vouching import Vouching
 from tests.ci import missing
 from tests.exchange.log_kit import Place, now_ms
 from tests.exchange.tsa_kit import Issuer, make_tsa
@@ -162,7 +163,9 @@ async def api(place: Place, *authorities: Any) -> AsyncIterator[httpx.AsyncClien
     async with place.log() as log:
         reader: LogReader = log.reader
         stamping = Stamping(log, reader, StampConfig(authorities=authorities)) if authorities else None
-        application.state.gateway = SimpleNamespace(log=log, stamping=stamping, public_url="https://gateway.example")
+        application.state.gateway = SimpleNamespace(
+            log=log, vouching=Vouching(log, None, stamping), public_url="https://gateway.example"
+        )
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="https://gateway.example") as client:
             yield client

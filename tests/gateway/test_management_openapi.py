@@ -51,7 +51,8 @@ async def test_no_change_made_from_the_document_or_against_it_breaks_the_gateway
 
     def fuzz(session: requests.Session, path: str, method: str) -> None:
         @settings(
-            max_examples=12,
+            # What is wrong by the document is refused by the same few rules, whatever it is.
+            max_examples=20 if mode is GenerationMode.POSITIVE else 10,
             derandomize=True,
             database=None,
             deadline=None,
