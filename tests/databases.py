@@ -155,8 +155,10 @@ class DatabaseTemplate:
     async def copy_to(self, file: Path) -> None:
         """As a file of SQLite."""
         if not self._file.exists():
-            await self._make(f"sqlite:///{self._file}")
+            unfinished = self._file.with_suffix(".unfinished")
+            await self._make(f"sqlite:///{unfinished}")
             assert not list(self._file.parent.glob("*-wal")), "closed, it is all in one file"
+            unfinished.rename(self._file)
         shutil.copyfile(self._file, file)
 
     async def copy_on(self, server: PostgresServer) -> str:
