@@ -9,32 +9,24 @@ Rules:
 
 from __future__ import annotations
 
-import os
-import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import quote
+from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
-from department_adapters.http_source import HttpSource
-from department_adapters.sql_database import database_url
-from department_adapters.sql_source import SqlOperation
+from department_adapters.http.section import HttpService
+from department_adapters.section import File, Section
+from department_adapters.sql.section import SqlService
 from exchange import SubsystemId, service_id, subsystem_id
 
 # The grammar of semver.org, as far as service discovery insists on it.
 _SEMANTIC_VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?$"
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class ContractError(ValueError):
     """The adapter's configuration cannot be used; the message names the file, the key and what is wrong with it."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _subsystem(text: str) -> str:
@@ -46,41 +38,18 @@ def _service_code(text: str) -> str:
     return text
 
 
-def _base_url(text: str) -> str:
-    HttpSource(text)
-    return text
-
-
-def _database(text: str) -> str:
-    url = _REFERENCE.sub(lambda match: _variable(match[1], whole=match[0] == text), text)
-    if "${" in url:
-        raise ValueError("a reference to the environment is ${NAME}")
-    database_url(url)
-    return url
-
-
-def _variable(name: str, *, whole: bool) -> str:
-    value = os.environ.get(name)
-    if value is None:
-        raise ValueError(f"the environment variable {name} is not set")
-    return value if whole else quote(value, safe="")
-
-
-_File = Annotated[Path, Field(strict=False)]
-
-
-class AdapterSection(_Strict):
+class AdapterSection(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$", description="Shown by service discovery.")
     subsystem: Annotated[str, AfterValidator(_subsystem)]
     description: str = ""
     version: str = Field("1.0.0", pattern=_SEMANTIC_VERSION, description="Semantic version, for service discovery.")
 
 
-class BusSection(_Strict):
+class BusSection(Section):
     url: str = Field(pattern=r"^tls://[^\s,]+(, ?tls://[^\s,]+)*$", description="NATS servers, comma-separated.")
-    certificate: _File
-    key: _File
-    trust_anchors: _File
+    certificate: File
+    key: File
+    trust_anchors: File
     gateways: Annotated[
         Path,
         Field(
@@ -88,7 +57,7 @@ class BusSection(_Strict):
             description="PEM bundle of the gateways whose seals are accepted, or a folder of them; changes are read at once.",
         ),
     ]
-    callers: _File | None = Field(
+    callers: File | None = Field(
         None,
         description="PEM bundle of the CAs, intermediate ones too, whose certificates sign requests; default: trust_anchors.",
     )
@@ -105,71 +74,23 @@ class BusSection(_Strict):
     )
 
 
-class LimitsSection(_Strict):
+class LimitsSection(Section):
     concurrency: int = Field(64, gt=0, description="Requests at the department's system at once.")
     queue: int = Field(256, ge=0, description="Requests that may wait; beyond it 503.")
     max_request: int = Field(64 << 20, gt=0, description="Largest request body in bytes.")
     max_answer: int = Field(64 << 20, gt=0, description="Largest answer body in bytes.")
 
 
-class LedgerSection(_Strict):
-    folder: _File = Path("ledger")
-    key: _File | None = None
+class LedgerSection(Section):
+    folder: File = Path("ledger")
+    key: File | None = None
     """The key that the ledger's own log is signed with; made if missing. Default: `<folder>.key`, beside the folder."""
 
 
-class OperationSection(_Strict):
-    path: str = Field(pattern=r"^/")
-    query: str = Field(min_length=1)
-    method: Literal["GET"] = "GET"
-    result: Literal["one", "many"] = "one"
-    optional: list[str] = []
-    required: list[str] = []
-    integers: list[str] = []
-    max_rows: int = Field(500, gt=0, le=100_000)
-
-    @model_validator(mode="after")
-    def _agrees(self) -> OperationSection:
-        self.operation()
-        return self
-
-    def operation(self) -> SqlOperation:
-        """As the source takes it; raises ValueError."""
-        return SqlOperation(
-            path=self.path,
-            query=self.query,
-            method=self.method,
-            result=self.result,
-            optional=tuple(self.optional),
-            required=tuple(self.required),
-            integers=tuple(self.integers),
-            max_rows=self.max_rows,
-        )
+ServiceKind = HttpService | SqlService
 
 
-_Signed = Annotated[
-    bool,
-    Field(description="Whether questions count only if the caller's own key signed them, whatever the gateway says."),
-]
-
-
-class HttpService(_Strict):
-    source: Literal["http"]
-    signed_requests: _Signed = False
-    base_url: Annotated[str, AfterValidator(_base_url)]
-    connections: int = Field(100, gt=0)
-    trust_anchors: _File | None = Field(None, description="PEM bundle for an https system; default: the machine's.")
-
-
-class SqlService(_Strict):
-    source: Literal["sql"]
-    signed_requests: _Signed = False
-    database: Annotated[str, AfterValidator(_database)]
-    connections: int = Field(10, gt=0)
-    operations: list[OperationSection] = Field(min_length=1)
-
-
-class AdapterContract(_Strict):
+class AdapterContract(Section):
     """One adapter: a subsystem, its certificate, and a source for each of its services."""
 
     adapter: AdapterSection
@@ -178,7 +99,7 @@ class AdapterContract(_Strict):
     ledger: LedgerSection = LedgerSection()
     services: dict[
         Annotated[str, AfterValidator(_service_code)],
-        Annotated[HttpService | SqlService, Field(discriminator="source")],
+        Annotated[ServiceKind, Field(discriminator="source")],
     ] = Field(min_length=1)
 
     @property
@@ -212,7 +133,7 @@ def read_contract(path: Path) -> AdapterContract:
                 folder=home / contract.ledger.folder,
                 key=home / contract.ledger.key if contract.ledger.key is not None else None,
             ),
-            "services": {name: _placed(service, home) for name, service in contract.services.items()},
+            "services": {name: service.placed(home) for name, service in contract.services.items()},
         }
     )
 
@@ -221,7 +142,8 @@ def _first_of(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where, kind = list(first["loc"]), first["type"]
     if kind.startswith("union_tag"):
-        return f'{_key(where)}.source: must be "http" or "sql"'
+        kinds = (f'"{get_args(kind.model_fields["source"].annotation)[0]}"' for kind in get_args(ServiceKind))
+        return f"{_key(where)}.source: must be one of {', '.join(kinds)}"
     if where[0] == "services" and len(where) > 2:
         del where[2]  # the kind of source, which is no key
     message = {"missing": "is missing", "extra_forbidden": "is not a known key"}.get(
@@ -232,12 +154,3 @@ def _first_of(error: ValidationError) -> str:
 
 def _key(where: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).removeprefix(".")
-
-
-def _placed(service: HttpService | SqlService, home: Path) -> HttpService | SqlService:
-    if isinstance(service, HttpService):
-        anchors = service.trust_anchors
-        return service if anchors is None else service.model_copy(update={"trust_anchors": home / anchors})
-    if match := re.fullmatch(r"sqlite:///(?!/)(.+)", service.database):
-        return service.model_copy(update={"database": f"sqlite:///{quote(str(home))}/{match[1]}"})
-    return service

@@ -11,12 +11,11 @@ from typing import Any
 
 from cryptography import x509
 
-from department_adapters.contract import AdapterContract, HttpService, SqlService
+from department_adapters.contract import AdapterContract
 from department_adapters.gateway_keys import GatewayKeys
-from department_adapters.http_source import HttpSource
 from department_adapters.runner import Runner
+from department_adapters.section import ServiceSection
 from department_adapters.source import Source
-from department_adapters.sql_source import SqlSource
 from exchange import (
     IdentityError,
     Ledger,
@@ -82,17 +81,9 @@ async def serve_adapter(
             await ledger.close()
 
 
-def make_source(service: HttpService | SqlService, contract: AdapterContract) -> Source:
+def make_source(service: ServiceSection, contract: AdapterContract) -> Source:
     """The source that a service's section declares."""
-    if isinstance(service, HttpService):
-        return HttpSource(
-            service.base_url,
-            connections=service.connections,
-            max_answer=contract.limits.max_answer,
-            trust_anchors=service.trust_anchors,
-        )
-    operations = [each.operation() for each in service.operations]
-    return SqlSource(service.database, operations, connections=service.connections)
+    return service.make_source(max_answer=contract.limits.max_answer)
 
 
 async def _reload(contract: AdapterContract, tls: ssl.SSLContext, runner: Runner) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from department_adapters import HttpSource, SourceAnswer, SourceRequest
-from department_adapters.http_link import MAX_HEAD, HttpLink, HttpLinkError
+from department_adapters.http.link import MAX_HEAD, HttpLink, HttpLinkError
 from department_adapters.source import ask
 from exchange import AnswerTimeoutError, BackendError, Headers, PayloadTooLargeError
 from tests.conftest import Pki

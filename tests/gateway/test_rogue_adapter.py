@@ -122,6 +122,7 @@ async def rogue_adapter(mesh: Mesh) -> AsyncIterator[Rogue]:
     try:
         await client.subscribe(service_nats_subject(service("rogue")), queue="adapters", cb=rogue.on_message)
         await client.flush()
+        await client.flush()  # nats-py writes the first ping ahead of the subscription
         yield rogue
     finally:
         await client.close()

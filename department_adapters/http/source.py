@@ -18,7 +18,7 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from department_adapters.http_link import HttpLink, HttpLinkError
+from department_adapters.http.link import HttpLink, HttpLinkError
 from department_adapters.source import SourceAnswer, SourceRequest
 from exchange import AnswerTimeoutError, BackendError, Headers
 

@@ -1,4 +1,4 @@
-"""A department's database, read and nothing else: the part of `sql_source` that differs between PostgreSQL and SQLite.
+"""A department's database, read and nothing else: the part of the SQL source in which PostgreSQL and SQLite differ.
 
 Rules:
 1. PostgreSQL: each query is a read-only transaction of its own, always rolled back. SQLite: the file is opened read-only,

@@ -2,8 +2,8 @@
 
 Rules:
 1. Only declared operations exist. Values reach the database as bound parameters, never as text of a statement.
-2. Nothing is written, and the database sees to that, not a look at the statement (`sql_database`). On PostgreSQL give the
-   adapter a role that may only read, too: what a function does elsewhere is not rolled back.
+2. Nothing is written; the database sees to that, not a look at the statement (`department_adapters.sql.database`). Give the
+   adapter a role that may only read as well, on PostgreSQL: what a function does elsewhere is not rolled back.
 3. A query ends at the exchange's deadline, in the database as well, and rows beyond the limit are not fetched.
 4. `one` answers the first row as an object, or 404; `many` an object {"items": [...], "truncated": false}.
 5. A parameter is text, or a whole number of 64 bits when it is listed under `integers`; for any other type the query says
@@ -26,7 +26,7 @@ from sqlalchemy import BigInteger, String, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
 from department_adapters.source import SourceAnswer, SourceRequest
-from department_adapters.sql_database import ReadOnlyDatabase, database_url
+from department_adapters.sql.database import ReadOnlyDatabase, database_url
 
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")

@@ -1,0 +1,1 @@
+"""Sources over a department's own HTTP API."""
