@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,10 +70,19 @@ class Up:
         )
 
     def status(self, command: str) -> int:
-        """Status of the answer to a pasted curl line."""
-        done = self.paste(command)
-        assert done.returncode == 0, done.stderr
-        return int(done.stdout.split()[1])
+        """Status of the answer to a pasted curl line; what a busy machine could not take is asked again, as the answer says."""
+        for _ in range(5):
+            done = self.paste(command)
+            assert done.returncode == 0, done.stderr
+            status = int(done.stdout.split()[1])
+            wait = re.search(r"(?im)^retry-after: (\d+)", done.stdout)
+            if status != 503 or wait is None:
+                break
+            print(
+                done.stdout, *(log.read_text()[-2000:] for log in (self.folder / DATA / "run").glob("*.log")), sep="\n"
+            )
+            time.sleep(int(wait[1]))
+        return status
 
     def command(self, status: int) -> str:
         """The first printed command that is to be answered with `status`."""
