@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, get_args
 
-from benchmarks import closed_loop, decisions, handshakes, log_append, open_loop, overload
+from benchmarks import closed_loop, decisions, handshakes, log_append, log_growth, open_loop, overload
 from benchmarks.errors import BenchError
 from benchmarks.goals import all_goals, evaluate
 from benchmarks.https import probe
@@ -48,6 +48,8 @@ class Plan:
     parts: tuple[Part, ...]
     servers: tuple[str, ...]
     peers_only: bool
+    log_sizes: tuple[int, ...]
+    log_database: log_growth.Database
     out: Path
 
     def wants(self, target: Target) -> bool:
@@ -67,6 +69,9 @@ def read_plan(arguments: Sequence[str]) -> Plan:
     add("--only", nargs="+", choices=_PARTS, metavar="PART", help=f"measure only: {', '.join(_PARTS)}")
     add("--servers", nargs="+", default=[], metavar="NAME", help="measure only these servers, by name")
     add("--peers-only", action="store_true", help="leave the mesh out")
+    sizes = " ".join(map(str, log_growth.SIZES))
+    add("--log-sizes", type=_positive, nargs="+", metavar="N", help=f"entries of the logs that are to grow ({sizes})")
+    add("--log-database", choices=get_args(log_growth.Database), default="sqlite", help="where they are (sqlite)")
     add("--quick", action="store_true", help="2 rounds of 1 s without 256 connections: does it work, not how fast")
     add("--out", type=Path, default=HERE / "results", metavar="DIR", help="folder for the numbers (benchmarks/results)")
     given = parser.parse_args(arguments)
@@ -79,6 +84,8 @@ def read_plan(arguments: Sequence[str]) -> Plan:
         parts=tuple(given.only or _PARTS),
         servers=tuple(given.servers),
         peers_only=given.peers_only,
+        log_sizes=tuple(given.log_sizes or (log_growth.SIZES[:2] if quick else log_growth.SIZES)),
+        log_database=given.log_database,
         out=given.out,
     )
 
@@ -130,7 +137,7 @@ def _run(plan: Plan, work: Path) -> int:
     logs.mkdir()
     try:
         with Processes(logs) as processes:
-            alone = plan.parts == ("decisions",)  # they need no servers
+            alone = {*plan.parts} <= {"decisions", "growth"}  # they need no servers
             targets = [] if alone else _start(plan, processes, tools, work, now=started)
             for sample in _measure(plan, targets, Wrk(program=tools.wrk, shim=tools.shim), work):
                 samples.append(sample)
@@ -192,6 +199,9 @@ def _measure(plan: Plan, targets: Sequence[Target], wrk: Wrk, work: Path) -> Ite
         "decisions": lambda: decisions.measure(rounds=rounds),
         "log": lambda: log_append.measure(
             [(target, _data_of(target, work)) for target in mesh], work / "log", rounds=rounds, seconds=seconds
+        ),
+        "growth": lambda: log_growth.measure(
+            work / "growth", sizes=plan.log_sizes, database=plan.log_database, rounds=rounds
         ),
     }
     for part, measure in parts.items():

@@ -78,6 +78,7 @@ def all_goals() -> list[Goal]:
         *_handshake_goals("P13"),
         *_decision_goals("D1"),
         *_log_goals("L1"),
+        *_growth_goals("L2"),
     ]
 
 
@@ -216,6 +217,20 @@ def _log_goals(name: str) -> Iterator[Goal]:
         bound=2000,
         measure=lambda samples: plain(samples, "covered_p99_ms", beside),
     )
+
+
+def _growth_goals(name: str) -> Iterator[Goal]:
+    """Records are taken as fast by a large log as by a small one: half as fast would be no growth worth the name."""
+    for database in ("sqlite", "postgresql"):
+        few, *more = (Point(part="growth", target=database, load=size) for size in (10_000, 1_000_000, 10_000_000))
+        for many in more:
+            yield Goal(
+                name=name,
+                text=f"appends/s, {database}: with {many.load} entries / with {few.load}",
+                sense="at least",
+                bound=0.5,
+                measure=_ratio("rate", many, few),
+            )
 
 
 def _ratio(figure: str, of: Point, to: Point) -> Measurement:

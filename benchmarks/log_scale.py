@@ -13,7 +13,7 @@ import json
 import resource
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ class Timed:
 
 async def fill(url: str, folder: Path, count: int) -> tuple[list[Growth], float]:
     """Write `count` records; how fast that was at each decade, and in groups of 2,000 on the whole."""
-    writer, close = await _writer(url, folder)
+    writer, close = await log_writer(url, folder)
     records = Records(count)
     growth: list[Growth] = []
     written, seconds = 0, 0.0
@@ -102,7 +102,8 @@ async def _probe(writer: LogWriter, records: Records, entries: int) -> Growth:
     )
 
 
-async def _writer(url: str, folder: Path) -> tuple[LogWriter, Any]:
+async def log_writer(url: str, folder: Path) -> tuple[LogWriter, Callable[[], Coroutine[Any, Any, None]]]:
+    """The writer of a log that is made in `folder` or at the URL, and what closes it."""
     place = database_url(url)
     file = sqlite_path(place)
     if file:

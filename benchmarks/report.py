@@ -68,6 +68,7 @@ def as_markdown(run: Run) -> str:
         _section("Above the limit", _overload(summaries)),
         _section("Decisions, by grants in the registry", decisions_table(summaries)),
         _section("The log: durable appends, and the signed checkpoints over them", log_table(summaries)),
+        _section("The log as it grows: durable appends, by entries that are there", growth_table(summaries)),
         _section("Targets", targets_table(run.verdicts)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -242,6 +243,21 @@ def log_table(summaries: Sequence[Summary]) -> str:
         for s in _of("log", summaries)
     ]
     return table(headings, rows, right=(0, *range(2, 11)))
+
+
+def growth_table(summaries: Sequence[Summary]) -> str:
+    """How many records logs of several sizes take."""
+    headings = ("entries", "database", "appends/s", "range", "group of 64 p50 ms", "p99 ms")
+    rows = [
+        (
+            str(s.load),
+            s.target,
+            *(number(s.figures["rate"]), _range(*s.spread["rate"])),
+            *(number(s.figures[f"{name}_ms"]) for name in ("p50", "p99")),
+        )
+        for s in _of("growth", summaries)
+    ]
+    return table(headings, rows, right=(0, *range(2, 6)))
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:

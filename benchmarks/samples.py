@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["closed", "open", "handshakes", "overload", "decisions", "log"]
+Part = Literal["closed", "open", "handshakes", "overload", "decisions", "log", "growth"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,8 @@ class Sample:
     """The figures of one target in one round.
 
     Attributes:
-        load: Connections at once, requests per second in the open loop, grants in the registry, or callers of the log.
+        load: Connections at once, requests per second in the open loop, grants in the registry, callers of the log, or entries
+            in it.
         figures: By name; the unit is part of the name (`p99_ms`, `cpu_us`), rates are per second.
         faults: Count by kind of everything that should not have happened (a status, a time-out, a lost connection).
     """

@@ -12,19 +12,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from exchange.certificate_path import holds_code_of, names
+from exchange.act_checks import ActVerification
 from exchange.change_record import ChangeRecord, read_change
-from exchange.receipt_checks import CheckError, Keys, ParsedReceipt, SentRequest, Step, Verification, subject_of
+from exchange.receipt_checks import CheckError, SentRequest, Step
 
 _MOST_SHOWN = 60
 
 
-class ChangeVerification(Verification):
+class ChangeVerification(ActVerification):
     """The checks, in order, of a receipt whose record is of a change."""
-
-    def __init__(self, receipt: ParsedReceipt, keys: Keys) -> None:
-        super().__init__(receipt, keys)
-        self._leaf = receipt.leaf
 
     def steps(self, request: SentRequest | None) -> dict[str, Step]:
         return {
@@ -59,23 +55,7 @@ class ChangeVerification(Verification):
     def decider(self) -> tuple[str, str]:
         """Who made it, and whose certificate they showed."""
         change, _ = self._change()
-        if not change.certificate:
-            return f"{change.by}, at the machine itself", f"{change.by}，在服务器本机操作"
-        if change.certificate not in self._certificates:
-            # That of a natural person holds the person's number, so nobody keeps it.
-            return (
-                f"{change.by}, by certificate {change.certificate}, which is not kept with the log",
-                f"{change.by}，证书指纹 {change.certificate}，日志未保存该证书",
-            )
-        certificate = self._certificate(change.certificate)
-        self._check_path(certificate, change.at)
-        subsystem = change.by.partition(" (")[0]
-        if not names(certificate, subsystem) and not holds_code_of(certificate, subsystem):
-            raise CheckError("the certificate is not that of whoever made the change", "证书不属于作出变更的一方")
-        return (
-            f"{change.by}, by the certificate of {subject_of(certificate)}, valid at the time",
-            f"{change.by}，证书 {subject_of(certificate)}，当时有效",
-        )
+        return self._decided(change.by, change.by.partition(" (")[0], change.certificate, change.at)
 
     def request(self, sent: SentRequest) -> tuple[str, str]:
         raise CheckError("a change of the registry is no request", "登记变更没有请求内容")

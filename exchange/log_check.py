@@ -7,7 +7,8 @@ Rules:
 3. Of an entry that was removed on record its tile tells the leaf hash, and checkpoints prove the tile. The record of the
    removal must be there, and speak of that entry. A gap without one is damage.
 4. Whoever changed a record together with all hashes above it is found at the next checkpoint. Then the damage lies
-   between two checkpoints, and cannot be placed better than that.
+   between two checkpoints, and cannot be placed better than that, unless a tile, or the edge kept with the newest checkpoint,
+   tells a hash that leads to the signed root.
 5. The log may grow, and be pruned, while it is checked.
 """
 
@@ -37,7 +38,7 @@ from exchange.log_event import LogEvent, is_event, read_event
 from exchange.log_reader import LogReader, Removed, StoredEntry
 from exchange.log_rows import LogRows, StoredCheckpoint
 from exchange.merkle import HASH_SIZE, root_of
-from exchange.tiles import WIDTH, Edge, Tile, tree_root
+from exchange.tiles import WIDTH, Edge, Tile, Wanted, tree_root
 from exchange.trust_policy import TrustPolicy
 
 _ENTRIES = 1000
@@ -46,8 +47,8 @@ _TILES_AHEAD = 64
 _LONGEST_SEARCH = 1 << 20
 """Entries between two checkpoints among which the one that was changed is looked for."""
 _CHANGED_TOGETHER = (
-    "it is not the one that its tile was made from: record and hash were changed together",
-    "与生成数据块时的记录不符：记录及其哈希被一并改动",
+    "it is not the one that was signed over: record and hash were changed together, or the entry of another place put here",
+    "与签署时的记录不符：记录及其哈希被一并改动，或此处换成了别处的记录",
 )
 _MISSING = "the entry is missing", "该条记录缺失"
 _TILE_MISSING = "the tile is missing", "该数据块缺失"
@@ -142,6 +143,7 @@ class _Check:
         await self._end(root)
         for checkpoint in held:
             await self._held(checkpoint)
+        await self._kept_edge()
         await self._removals()
         await self._beside()
         if progress:
@@ -273,6 +275,8 @@ class _Check:
             return None
         own = await self._rows.leaf_hashes(first, size)
         told = dict(own)
+        for end, hashes, _ in await self._read("edge", self._rows.edges):
+            told |= _in_edge(end, hashes)  # what no tile tells yet
         for number in range(first // WIDTH, -(-size // WIDTH)):
             tile = (await self._reader.stored_tiles(0, number, 1)).get(number)
             if tile is not None and _own_root(tile) == tile.root:
@@ -347,6 +351,22 @@ class _Check:
                 f"they are not those of the checkpoint of {checkpoint.size} entries that is held elsewhere",
                 f"与另存的 {checkpoint.size} 条记录的检查点不符",
             )
+
+    async def _kept_edge(self) -> None:
+        """What was kept of the unfinished tile is what the entries say."""
+        rows = await self._read("edge", self._rows.edges)
+        if len(rows) > 1:
+            raise DamagedLogError(f"edge {rows[0][0]}", "there is another one", "重复出现")
+        for size, hashes, signed in rows:
+            where = f"edge {size}"
+            if not signed:
+                raise DamagedLogError(where, "the checkpoint that it was kept with is missing", "与其同存的检查点缺失")
+            if size > self._size:
+                continue  # the log grew meanwhile
+            wanted = Wanted(0, size // WIDTH, size % WIDTH)
+            own = (await self._reader.tiles([wanted]))[0] if wanted.width else b""
+            if hashes != own[: wanted.width * HASH_SIZE]:
+                raise DamagedLogError(where, "it is not that of the entries", "与记录不符")
 
     async def _removals(self) -> None:
         """What is said of removed entries is what the records of their removal say."""
@@ -444,6 +464,14 @@ def _verified(stored: Sequence[StoredCheckpoint], trusted: Trusted) -> list[_Che
 
 def _hashes_in(tile: Tile) -> list[bytes]:
     return [tile.hashes[at : at + HASH_SIZE] for at in range(0, len(tile.hashes), HASH_SIZE)]
+
+
+def _in_edge(size: int, hashes: bytes) -> dict[int, bytes]:
+    """Number -> leaf hash of the entries in the unfinished tile of a tree; nothing if they are not as many as they should be."""
+    if size < 0 or len(hashes) != size % WIDTH * HASH_SIZE:
+        return {}
+    first = size - size % WIDTH
+    return {first + at // HASH_SIZE: hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE)}
 
 
 def _own_root(tile: Tile) -> bytes:

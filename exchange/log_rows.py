@@ -21,6 +21,7 @@ from exchange.log_tables import (
     certificates,
     checkpoints,
     cosignatures,
+    edge,
     entries,
     evidence,
     intents,
@@ -137,6 +138,13 @@ class LogRows:
                         by_size[row.size].stamps.append(StoredStamp(row.authority, row.at_ms, row.token))
         return found
 
+    async def edges(self) -> list[tuple[int, bytes, bool]]:
+        """Every row of the edge as (size, hashes, whether there is a checkpoint of that size); there is one at most."""
+        signed = sa.select(checkpoints.c.size).where(checkpoints.c.size == edge.c.size).exists()
+        query = sa.select(*_bytes(edge, "size", "hashes"), signed).order_by(edge.c.size)
+        async with reading(self._engine) as connection:
+            return [tuple(row) for row in await connection.execute(query)]
+
     async def certificates(self) -> AsyncIterator[tuple[str, bytes]]:
         """(fingerprint, DER) of all certificates."""
         async for row in self._all(certificates, "fingerprint", "der"):
@@ -194,10 +202,12 @@ async def _beyond(connection: AsyncConnection, size: int) -> StrayRow | None:
 
 async def _unreached(connection: AsyncConnection, size: int) -> StrayRow | None:
     """A checkpoint of more entries than the log has."""
-    query = sa.select(checkpoints.c.size).where(checkpoints.c.size > size).order_by(checkpoints.c.size)
-    row = await _first(connection, query)
+    query = sa.select(checkpoints.c.size, checkpoints.c.note).where(checkpoints.c.size > size)
+    row = await _first(connection, query.order_by(checkpoints.c.size))
     if row is None:
         return None
+    if row.note.split("\n")[1:2] != [str(row.size)]:
+        return StrayRow(f"checkpoint {row.size}", "its note speaks of another size", "其签署的是另一个长度")
     return StrayRow(
         f"entry {size}",
         f"a checkpoint of {row.size} entries was signed, the log ends here: entries were removed",

@@ -68,6 +68,17 @@ checkpoints = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
 )
 
+edge = sa.Table(
+    "log_edge",
+    metadata,
+    sa.Column("size", _Number, primary_key=True, autoincrement=False),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+"""One row: the leaf hashes in the unfinished tile of level 0 when the newest checkpoint, of `size` entries, was signed.
+
+What no tile tells yet, this tells: which entry was changed since, if one was (`exchange.log_check`).
+"""
+
 intents = sa.Table(
     "log_intents",
     metadata,

@@ -110,7 +110,10 @@ class LogStore(TileReader, Protocol):
         """
 
     async def checkpoint(self, edge: Edge, sign: Sign) -> tuple[Edge, str]:
-        """Return the checkpoint of the whole log as it is now, signing and storing it unless that was done before."""
+        """Return the checkpoint of the whole log as it is now, signing and storing it unless that was done before.
+
+        Stored with it: the leaf hashes of the unfinished tile, in place of those of the checkpoint before.
+        """
 
     async def newest_checkpoint(self) -> SignedSize | None:
         """The checkpoint of the largest tree."""

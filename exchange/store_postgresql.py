@@ -117,6 +117,8 @@ class PostgresqlStore:
             await db.execute(
                 "INSERT INTO log_checkpoints (size, root, note) VALUES ($1, $2, $3)", edge.size, edge.root, note
             )
+            await db.execute("DELETE FROM log_edge")
+            await db.execute("INSERT INTO log_edge (size, hashes) VALUES ($1, $2)", edge.size, b"".join(edge.levels[0]))
         return edge, note
 
     async def newest_checkpoint(self) -> SignedSize | None:

@@ -139,6 +139,8 @@ class SqliteStore:
                 return edge, newest.note
             note = sign(edge.size, edge.root)
             db.execute("INSERT INTO log_checkpoints (size, root, note) VALUES (?, ?, ?)", (edge.size, edge.root, note))
+            db.execute("DELETE FROM log_edge")
+            db.execute("INSERT INTO log_edge (size, hashes) VALUES (?, ?)", (edge.size, b"".join(edge.levels[0])))
         return edge, note
 
     async def newest_checkpoint(self) -> SignedSize | None:

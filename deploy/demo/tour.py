@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -48,6 +49,8 @@ HARMS = {
     ),
 }
 """What somebody who may write to the database could do to it."""
+NAMED = {"refusal": r"entry \d+", "order": "entry 7", "removal": "entry 7", "signed": r"checkpoint \d+"}
+"""What the check says first of it."""
 STOP_SECONDS = 30
 STEP_SECONDS = 60
 
@@ -292,7 +295,8 @@ def evidence(tour: Tour, folder: Path, compromised: str) -> None:
     for harm, statements in HARMS.items():
         typer.echo(f"   {tour.say(harm)}")
         tamper(folder / "data" / "log.db", folder / "tampered.db", statements)
-        tour.run("audit", "check", "--database", "sqlite:///tampered.db", "--keys", "data/keys.json", status=1)
+        said = tour.run("audit", "check", "--database", "sqlite:///tampered.db", "--keys", "data/keys.json", status=1)
+        expect(re.search(rf"\b{NAMED[harm]}\b", said) is not None, f"the check does not name {NAMED[harm]}: {said}")
     tour.step("reconcile")
     ledgers = [str(path.relative_to(folder)) for path in sorted((folder / "data" / "adapters").glob("*/ledger"))]
     tour.run("audit", "reconcile", "--data", "data", *(part for path in ledgers for part in ("--ledger", path)))

@@ -165,7 +165,7 @@ def test_without_options_the_whole_measurement_is_planned() -> None:
 
     assert (plan.connections, plan.rates) == ((1, 16, 64, 256), (200, 1000, 2500))
     assert (plan.rounds, plan.seconds) == (5, 3)
-    assert plan.parts == ("closed", "open", "handshakes", "overload", "decisions", "log")
+    assert plan.parts == ("closed", "open", "handshakes", "overload", "decisions", "log", "growth")
 
 
 def test_a_quick_run_gives_way_to_what_is_said_explicitly() -> None:

@@ -155,7 +155,7 @@ class Filled:
 
 
 async def rows_of(database: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything a log holds, table by table, but open intents."""
+    """Everything a log holds, table by table, but open intents and the edge, which the next checkpoint makes anew."""
     engine = create_engine(database)
     try:
         async with engine.connect() as connection:
@@ -165,7 +165,7 @@ async def rows_of(database: str) -> dict[str, list[tuple[Any, ...]]]:
                     sa.cast(column, sa.LargeBinary) if isinstance(column.type, sa.LargeBinary) else column
                     for column in table.c
                 ]
-                if table is not tables.intents:
+                if table not in (tables.intents, tables.edge):
                     query = sa.select(*columns).order_by(*table.primary_key.columns)
                     found[table.name] = [tuple(row) for row in await connection.execute(query)]
             return found

@@ -92,8 +92,23 @@ async def test_a_record_changed_with_its_hash_is_found_by_the_tile(place: Place)
     assert raised.value.where == "entry 250"
 
 
-async def test_a_record_that_is_in_no_tile_yet_is_placed_between_two_checkpoints(place: Place) -> None:
+async def test_of_a_record_in_no_tile_yet_the_edge_tells_which(place: Place) -> None:
+    """What was kept with the newest checkpoint. Without it, it lies between two checkpoints."""
     await replace(place, 550)
+    with pytest.raises(DamagedLogError) as raised:
+        await place.check()
+    assert raised.value.where == "entry 550"
+    for damage in ("UPDATE log_edge SET hashes = substr(hashes, 33)", "DELETE FROM log_edge"):
+        await execute(place, damage)
+        with pytest.raises(DamagedLogError) as raised:
+            await place.check()
+        assert raised.value.where == "entries 300 to 599"
+
+
+async def test_an_edge_that_was_changed_with_a_record_hides_nothing(place: Place) -> None:
+    await replace(place, 550)
+    hashes = (await hashes_of(place))[512:]
+    await execute(place, "UPDATE log_edge SET hashes = :hashes", hashes=b"".join(hashes))
     with pytest.raises(DamagedLogError) as raised:
         await place.check()
     assert raised.value.where == "entries 300 to 599"
@@ -143,6 +158,7 @@ async def test_a_log_cut_together_with_its_checkpoints_is_found_by_one_that_was_
         "DELETE FROM log_entries WHERE seq >= 350",
         "DELETE FROM log_tiles WHERE number >= 1",
         "DELETE FROM log_checkpoints WHERE size > 350",
+        "DELETE FROM log_edge",
     )
     await execute(place, "UPDATE log_state SET size = 350, root = :root", root=edge.root)
     assert (await place.check()).size == 350

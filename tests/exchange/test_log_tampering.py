@@ -23,6 +23,7 @@ from exchange.log_tables import (
     certificates,
     checkpoints,
     cosignatures,
+    edge,
     entries,
     evidence,
     intents,
@@ -61,6 +62,7 @@ VICTIMS: dict[str, tuple[sa.ColumnElement[bool], tuple[str, ...]]] = {
     "log_tiles": (sa.and_(tiles.c.level == 0, tiles.c.number == 1), ("tile 0/1",)),
     "log_state": (state.c.id == 1, ("state", f"entry {SIZE}", f"entries {LAST} to {SIZE - 1}")),
     "log_checkpoints": (checkpoints.c.size == WITNESSED, (f"checkpoint {WITNESSED}", f"checkpoint {WITNESSED + 1}")),
+    "log_edge": (edge.c.size == LAST, (f"edge {LAST}", f"edge {LAST + 1}")),
     "log_cosignatures": (
         sa.and_(cosignatures.c.size == WITNESSED, cosignatures.c.witness == "witness.example/audit"),
         (f"cosignature {WITNESSED}/", f"cosignature {WITNESSED + 1}/"),
@@ -89,7 +91,9 @@ class Log:
     async def damaged(self, *statements: sa.Executable, values: dict[str, Any] | None = None) -> AsyncIterator[None]:
         """Whatever the statements did is undone at the end of the block."""
         near = sa.or_(
-            entries.c.seq.in_([0, 1, *range(8, 45), 299, 300, RETENTION]), entries.c.seq >= SIZE, entries.c.seq < 0
+            entries.c.seq.in_([0, 1, *range(8, 45), 299, 300, *range(LAST - 10, LAST)]),
+            entries.c.seq >= SIZE,
+            entries.c.seq < 0,
         )
         async with writing(self.engine) as connection:
             kept = [(table, await _rows(connection, table, near)) for table in metadata.sorted_tables]
@@ -196,6 +200,7 @@ async def test_every_reason_is_of_a_column_that_is_there() -> None:
 
 VANISHES = {
     "log_checkpoints": "a later one covers the same entries, and one that was released is held elsewhere",
+    "log_edge": "of a changed entry in the unfinished tile only the neighbourhood is named",
     "log_cosignatures": "a checkpoint without them is not final any more",
     "log_stamps": "a checkpoint without them has no time",
     "log_certificates": "receipts that need it fail",
@@ -249,6 +254,8 @@ async def test_rows_that_changed_places_are_named(log: Log) -> None:
 
     assert (await log.names(*swap(entries, "seq", 8, 9))).where == "entry 8"
     assert (await log.names(*swap(entries, "seq", 299, 300))).where == "entry 299"
+    # Where no tile is complete the edge tells that was kept with the newest checkpoint.
+    assert (await log.names(*swap(entries, "seq", LAST - 9, LAST - 2))).where == f"entry {LAST - 9}"
     # Of removed entries the tiles alone tell the hashes: it may be the first checkpoint that tells.
     assert (await log.names(*swap(tiles, "number", 0, 1))).where in ("tile 0/0", f"entries 0 to {UNWITNESSED - 1}")
     assert (await log.names(*swap(checkpoints, "size", UNWITNESSED, LAST))).where == f"checkpoint {UNWITNESSED}"
@@ -267,7 +274,9 @@ INSERTS = [
     ("log_state", {"id": 2}, "state"),
     ("log_checkpoints", {"size": 5}, "checkpoint 5"),
     ("log_checkpoints", {"size": -5}, "checkpoint -5"),
-    ("log_checkpoints", {"size": 9999}, f"entry {SIZE}"),
+    ("log_checkpoints", {"size": 9999}, "checkpoint 9999"),
+    ("log_edge", {"size": 5}, "edge 5"),
+    ("log_edge", {"size": WITNESSED}, f"edge {WITNESSED}"),
     ("log_cosignatures", {"size": 5}, "cosignature 5/"),
     ("log_cosignatures", {"witness": "witness.example/other"}, f"cosignature {WITNESSED}/witness.example/other"),
     ("log_stamps", {"size": 5}, "stamp 5/"),
