@@ -201,7 +201,7 @@ def _measure(plan: Plan, targets: Sequence[Target], wrk: Wrk, work: Path) -> Ite
             [(target, _data_of(target, work)) for target in mesh], work / "log", rounds=rounds, seconds=seconds
         ),
         "growth": lambda: log_growth.measure(
-            work / "growth", sizes=plan.log_sizes, database=plan.log_database, rounds=rounds
+            work.with_name(f"growth-{work.name}"), sizes=plan.log_sizes, database=plan.log_database, rounds=rounds
         ),
     }
     for part, measure in parts.items():

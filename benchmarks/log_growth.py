@@ -8,6 +8,7 @@ Sizes are visited in turn, so their ratio within a round tells growth from noise
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
@@ -34,19 +35,20 @@ def measure(folder: Path, *, sizes: Sequence[int], database: Database, rounds: i
     """One sample for each size and round; the warm-up has round -1.
 
     Args:
-        folder: Where the logs are made.
+        folder: Where the logs are made; it is made, open to the user whom PostgreSQL runs as, and removed at the end.
 
     Raises:
         BenchError: There is no PostgreSQL here.
     """
     with asyncio.Runner() as runner, ExitStack() as opened:
         logs: list[tuple[int, LogWriter, Records]] = []
+        folder.mkdir(mode=0o755)
+        opened.callback(shutil.rmtree, folder, ignore_errors=True)
         for size in sizes:
             place = folder / str(size)
-            place.mkdir(parents=True)
+            place.mkdir(mode=0o755)
             url = f"sqlite:///{place / 'log.db'}"
             if database == "postgresql":
-                place.chmod(0o755)
                 url = opened.enter_context(running_postgres(place / "postgres"))
             writer, close = runner.run(log_writer(url, place))
             opened.callback(_closing(runner, close))

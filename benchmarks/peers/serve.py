@@ -1,6 +1,6 @@
 """Runs one Python peer on uvicorn with client certificates required, as lean as uvicorn goes.
 
-python -m benchmarks.peers.serve {httpx,aiohttp,faststream,bare} --port PORT --pki FOLDER [--behind URL]
+python -m benchmarks.peers.serve {httpx,aiohttp,streaming,faststream,bare} --port PORT --pki FOLDER [--behind URL]
 """
 
 import argparse
@@ -12,10 +12,15 @@ import uvicorn
 
 from benchmarks.peers.bare import bare_app
 from benchmarks.peers.faststream_rpc import faststream_gateway
-from benchmarks.peers.proxies import aiohttp_proxy, httpx_proxy
+from benchmarks.peers.proxies import aiohttp_proxy, httpx_proxy, streaming_proxy
 from benchmarks.pki import Pki
 
-_WITH_BACKEND = {"httpx": httpx_proxy, "aiohttp": aiohttp_proxy, "faststream": faststream_gateway}
+_WITH_BACKEND = {
+    "httpx": httpx_proxy,
+    "aiohttp": aiohttp_proxy,
+    "streaming": streaming_proxy,
+    "faststream": faststream_gateway,
+}
 
 
 def main() -> None:

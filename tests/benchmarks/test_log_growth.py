@@ -14,8 +14,9 @@ from benchmarks.samples import Sample, summarise
 
 
 def test_logs_of_each_size_are_appended_to_in_turn(tmp_path: Path) -> None:
-    samples = list(measure(tmp_path, sizes=(300, 2500), database="sqlite", rounds=1))
+    samples = list(measure(tmp_path / "logs", sizes=(300, 2500), database="sqlite", rounds=1))
     assert [(each.round, each.load) for each in samples] == [(WARM_UP, 300), (WARM_UP, 2500), (0, 300), (0, 2500)]
+    assert not list(tmp_path.iterdir())
     assert all(0 < each.figures["p50_ms"] <= each.figures["p99_ms"] for each in samples)
     heading, _, *rows = growth_table(summarise(samples[2:])).splitlines()
     assert "appends/s" in heading
