@@ -176,16 +176,26 @@ def database_template() -> DatabaseTemplate | None:
     return None
 
 
+async def _fresh_file(folder: Path, template: DatabaseTemplate | None) -> str:
+    file = folder / "数据 库.db"  # a space and other scripts in a path are normal
+    if template:
+        await template.copy_to(file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+async def sqlite_url(tmp_path: Path, database_template: DatabaseTemplate | None) -> str:
+    """The URL of a fresh SQLite database, for tests of what stands above the databases."""
+    return await _fresh_file(tmp_path, database_template)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database_url(
     request: pytest.FixtureRequest, tmp_path: Path, database_template: DatabaseTemplate | None
 ) -> AsyncIterator[str]:
     """The URL of a fresh database: the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        file = tmp_path / "数据 库.db"  # a space and other scripts in a path are normal
-        if database_template:
-            await database_template.copy_to(file)
-        yield f"sqlite:///{file}"
+        yield await _fresh_file(tmp_path, database_template)
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         yield await (database_template.copy_on(server) if database_template else server.create_database())

@@ -8,7 +8,14 @@ import pytest
 import pytest_asyncio
 
 from registry import Registry
-from tests.databases import DatabaseTemplate, database_url, postgres_server, postgres_url, shared_database_url
+from tests.databases import (
+    DatabaseTemplate,
+    database_url,
+    postgres_server,
+    postgres_url,
+    shared_database_url,
+    sqlite_url,
+)
 from tests.registry.application_world import rulebook, world
 from tests.registry.example import AUDIT, ENTERPRISES, EXAMPLE_SEED, HOUSING, NOON, TAX, Clock
 
@@ -25,6 +32,7 @@ __all__ = [
     "postgres_url",
     "rulebook",
     "shared_database_url",
+    "sqlite_url",
     "world",
 ]
 

@@ -30,6 +30,12 @@ GROUNDS = ("--reason-code", "scope-too-wide", "--text", "超出所需", "--basis
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """What becomes of a command in each database is tested where it is done."""
+    return sqlite_url
+
+
+@pytest.fixture
 def datong(database_url: str, rulebook: Rulebook, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `datong application` on a registry with three resources; `exit_code` is the expected one."""
     monkeypatch.setenv("DATONG_REGISTRY_DATABASE", database_url)

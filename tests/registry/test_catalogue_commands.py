@@ -22,6 +22,12 @@ WHY = ("--why", "目录更新〔2026〕3号", "--by", "张三")
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """What becomes of a command in each database is tested where it is done."""
+    return sqlite_url
+
+
+@pytest.fixture
 def datong(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs a command on the test's database, which holds the example seed; `exit_code` is the expected one."""
     monkeypatch.setenv("DATONG_REGISTRY_DATABASE", database_url)

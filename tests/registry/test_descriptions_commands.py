@@ -38,6 +38,12 @@ def worse(found: Tree) -> None:
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """What becomes of a command in each database is tested where it is done."""
+    return sqlite_url
+
+
+@pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     """A document, and one that breaks it."""
     for name, content in (("one.json", DOCUMENT), ("two.json", changed(DOCUMENT, worse))):

@@ -11,9 +11,9 @@ import pytest
 from registry import Catalogue, Registry
 from tests.registry.catalogue_kit import publish
 from tests.registry.conftest import AUDIT, ENTERPRISES, HOUSING, TAX
-from tests.registry.test_registry_commands import Command, datong, parsed, seeded
+from tests.registry.test_registry_commands import Command, database_url, datong, parsed, seeded
 
-__all__ = ["datong", "seeded"]
+__all__ = ["database_url", "datong", "seeded"]
 
 TODAY = (datetime.now(UTC) + timedelta(hours=8)).date().isoformat()
 GIVE = ("grant", "add", HOUSING, ENTERPRISES, "--path", "/enterprises", "--purpose", "inspection", "--why", "批复")

@@ -36,6 +36,12 @@ def whole() -> typer.Typer:
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """What becomes of a command in each database is tested where it is done."""
+    return sqlite_url
+
+
+@pytest.fixture
 def datong(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs a command on the test's database; `exit_code` is the expected one."""
     monkeypatch.setenv("DATONG_REGISTRY_DATABASE", database_url)
