@@ -38,7 +38,7 @@ from ca_auth.profiles.shown_names import shown_name
 from ca_auth.profiles.trust import Anchor, Revocation, Terminators, Trust
 from ca_auth.profiles.trust_file import read_trust
 from ca_auth.request_signing.http_signatures import CallerKey, RequestSignature, carries_our_signature, verify_request
-from ca_auth.request_signing.http_signing import Signer, sign_request
+from ca_auth.request_signing.http_signing import HASHED_BODY, Signer, sign_request
 from ca_auth.request_signing.nonces import NonceStore
 from ca_auth.request_signing.signature_refusals import RequestSignatureError
 from ca_auth.request_signing.signature_refusals import missing as signature_missing
@@ -59,6 +59,7 @@ from ca_auth.validation.validation import PathValidator, ValidatedPath
 __all__ = [
     "CHAIN_RULES",
     "EDGE_REFUSALS",
+    "HASHED_BODY",
     "PROFILES",
     "REASONS",
     "REFUSAL_KEY",

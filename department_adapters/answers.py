@@ -12,11 +12,13 @@ from msgspec import UNSET
 
 from exchange import (
     ANSWER_CONTEXT,
+    OPENING_CONTEXT,
     Answered,
     AnswerStatement,
     Gathering,
     Headers,
     LogUnavailableError,
+    OpeningStatement,
     PrivateKey,
     QueryHead,
     QueryStatement,
@@ -114,12 +116,37 @@ class AnswerDesk:
             error: Empty, or the code of the mesh error that stands in place of the system's answer.
             withheld, masked: What release terms did to the system's answer (`department_adapters.release`).
         """
+        return self.statement_on(
+            statement,
+            head,
+            status,
+            headers,
+            (content_digest(head.salt, body), len(body)),
+            error,
+            withheld=withheld,
+            masked=masked,
+        )
+
+    def statement_on(
+        self,
+        statement: QueryStatement,
+        head: QueryHead,
+        status: int,
+        headers: Headers,
+        body: tuple[str, int],
+        error: str,
+        *,
+        withheld: Told = UNSET,
+        masked: Told = UNSET,
+    ) -> bytes:
+        """The same on a body that is not here any more: its digest, hex, and its size."""
+        digest, size = body
         return statement_bytes(
             AnswerStatement(
                 adapter=self._fingerprint,
                 answered_at=self._time_text(time.time_ns() // 1_000_000),
-                body_digest=content_digest(head.salt, body),
-                body_size=len(body),
+                body_digest=digest,
+                body_size=size,
                 error=error,
                 headers_digest=content_digest(head.salt, header_block(headers)),
                 id=statement.id,
@@ -129,6 +156,27 @@ class AnswerDesk:
                 withheld=withheld,
             )
         )
+
+    def opening(
+        self, statement: QueryStatement, head: QueryHead, status: int, headers: Headers, size: int | None
+    ) -> tuple[bytes, bytes]:
+        """The statement that opens a streamed answer, and its seal.
+
+        Args:
+            size: Bytes of the body, if that is known.
+        """
+        sealed = statement_bytes(
+            OpeningStatement(
+                adapter=self._fingerprint,
+                body_size=UNSET if size is None else size,
+                headers_digest=content_digest(head.salt, header_block(headers)),
+                id=statement.id,
+                opened_at=self._time_text(time.time_ns() // 1_000_000),
+                query_digest=hashlib.sha256(head.statement).hexdigest(),
+                status=status,
+            )
+        )
+        return sealed, seal_all(self._key, OPENING_CONTEXT, [sealed])[0]
 
     def seal(self, sealed: bytes) -> bytes:
         """The seal of a statement that discloses nothing, and so needs no line on the ledger."""

@@ -16,17 +16,16 @@ from typing import Annotated, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from department_adapters.code.section import PythonService
+from department_adapters.files.section import FilesService
 from department_adapters.http.section import HttpService
-from department_adapters.section import File, Section
+from department_adapters.section import ContractError, File, Section
+from department_adapters.soap.section import SoapService
 from department_adapters.sql.section import SqlService
 from exchange import SubsystemId, service_id, subsystem_id
 
 # The grammar of semver.org, as far as service discovery insists on it.
 _SEMANTIC_VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?$"
-
-
-class ContractError(ValueError):
-    """The adapter's configuration cannot be used; the message names the file, the key and what is wrong with it."""
 
 
 def _subsystem(text: str) -> str:
@@ -75,10 +74,18 @@ class BusSection(Section):
 
 
 class LimitsSection(Section):
-    concurrency: int = Field(64, gt=0, description="Requests at the department's system at once.")
-    queue: int = Field(256, ge=0, description="Requests that may wait; beyond it 503.")
+    concurrency: int = Field(64, gt=0, description="Requests at a service's system at once; a service may set its own.")
+    queue: int = Field(256, ge=0, description="Requests to a service that may wait, likewise; beyond it 503.")
     max_request: int = Field(64 << 20, gt=0, description="Largest request body in bytes.")
     max_answer: int = Field(64 << 20, gt=0, description="Largest answer body in bytes.")
+    max_whole: int = Field(
+        8 << 20,
+        gt=0,
+        description="Largest body that is held in memory: answers under release terms, requests to most sources.",
+    )
+    spool_folder: File | None = Field(
+        None, description="Where large requests wait until they are whole; default: the system's temporary folder."
+    )
 
 
 class LedgerSection(Section):
@@ -87,7 +94,7 @@ class LedgerSection(Section):
     """The key that the ledger's own log is signed with; made if missing. Default: `<folder>.key`, beside the folder."""
 
 
-ServiceKind = HttpService | SqlService
+ServiceKind = HttpService | SoapService | SqlService | FilesService | PythonService
 
 
 class AdapterContract(Section):
@@ -105,6 +112,15 @@ class AdapterContract(Section):
     @property
     def subsystem(self) -> SubsystemId:
         return SubsystemId(self.adapter.subsystem)
+
+    def with_ledger(self, folder: Path) -> AdapterContract:
+        """The same with its ledger elsewhere: only one process writes one ledger. Its key is beside it, as by default."""
+        return self.model_copy(update={"ledger": LedgerSection(folder=folder)})
+
+
+def adapter_file(place: Path) -> Path:
+    """The `adapter.toml` that a user names by itself or by its folder."""
+    return place / "adapter.toml" if place.is_dir() else place
 
 
 def read_contract(path: Path) -> AdapterContract:
@@ -126,16 +142,25 @@ def read_contract(path: Path) -> AdapterContract:
     bus = contract.bus
     placed = {name: home / getattr(bus, name) for name in ("certificate", "key", "trust_anchors", "gateways")}
     placed["callers"] = home / (bus.callers or bus.trust_anchors)
+    limits = contract.limits
+    if limits.spool_folder is not None:
+        limits = limits.model_copy(update={"spool_folder": home / limits.spool_folder})
     return contract.model_copy(
         update={
             "bus": bus.model_copy(update=placed),
+            "limits": limits,
             "ledger": LedgerSection(
                 folder=home / contract.ledger.folder,
                 key=home / contract.ledger.key if contract.ledger.key is not None else None,
             ),
-            "services": {name: service.placed(home) for name, service in contract.services.items()},
+            "services": {name: _placed(service, home) for name, service in contract.services.items()},
         }
     )
+
+
+def _placed(service: ServiceKind, home: Path) -> ServiceKind:
+    placed = service.placed(home)
+    return placed if placed.contract is None else placed.model_copy(update={"contract": home / placed.contract})
 
 
 def _first_of(error: ValidationError) -> str:

@@ -2,6 +2,9 @@
 
 The forms are nats-py's. Its service is not used: it counts wrongly when questions are answered side by side, and sends the
 text of any exception to the caller.
+
+On `$SRV` any adapter can say that it is another one. So the same is told on subjects that only this subsystem's certificate
+may listen on: what comes from there is its own word.
 """
 
 from __future__ import annotations
@@ -9,13 +12,16 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from nats.micro.service import EndpointInfo, EndpointStats, ServiceConfig, ServiceInfo, ServicePing, ServiceStats
 
-from exchange import ServiceId
+from department_adapters.guard import Breaker
+from department_adapters.latencies import Latencies
+from exchange import ServiceId, SubsystemId, discovery_nats_subject
 
 
 @dataclass(slots=True)
@@ -33,6 +39,14 @@ class ServiceCounts:
     """Sum, over the answered ones, of the time from arrival to the sealed answer."""
     last_error: str = ""
     """Code of the last error or refusal: never a text, which might name a person."""
+    latencies: Latencies = field(default_factory=Latencies)
+
+    def note_answer(self, arrived: float, now: float) -> None:
+        """Count a question that was answered; both are time.perf_counter() seconds."""
+        took = int((now - arrived) * 1e9)
+        self.answered += 1
+        self.busy_ns += took
+        self.latencies.note(took, now)
 
 
 @dataclass(slots=True)
@@ -43,6 +57,9 @@ class ServedEndpoint:
     nats_subject: str
     queue_group: str
     counts: ServiceCounts = field(default_factory=ServiceCounts)
+    breaker: Breaker | None = None
+    hears: Callable[[str], bool] = lambda nats_subject: True
+    """Whether the bus gives us what is sent to a subject: it does not before the service is registered."""
 
     @property
     def name(self) -> str:
@@ -59,6 +76,7 @@ class ServedEndpoint:
 
     def stats(self) -> EndpointStats:
         counts = self.counts
+        now = time.perf_counter()
         return EndpointStats(
             name=self.name,
             subject=self.nats_subject,
@@ -73,6 +91,11 @@ class ServedEndpoint:
                 "errors": counts.errors,
                 "refused": counts.refused,
                 "in_progress": counts.in_progress,
+                "p50_ms": counts.latencies.quantile(0.50, now),
+                "p95_ms": counts.latencies.quantile(0.95, now),
+                "listening": self.hears(self.nats_subject),
+                "breaker": self.breaker.state if self.breaker else "closed",
+                "breaker_trips": self.breaker.trips if self.breaker else 0,
             },
         )
 
@@ -80,9 +103,23 @@ class ServedEndpoint:
 class Discovery:
     """Answers for the endpoints it is given; taking their questions is not its business."""
 
-    def __init__(self, config: ServiceConfig, endpoints: Sequence[ServedEndpoint]) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        subsystem: SubsystemId,
+        endpoints: Collection[ServedEndpoint],
+        facts: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """
+        Args:
+            subsystem: Whose adapter this is.
+            endpoints: Those it has now: the collection may change.
+            facts: Metadata that change while it runs.
+        """
         self._config = config
+        self._subsystem = subsystem
         self._served = endpoints
+        self._facts = facts
         self._started = datetime.now(UTC)
         self.id = secrets.token_hex(11)
         """Of this instance."""
@@ -93,25 +130,27 @@ class Discovery:
         for verb, answer in (("PING", self.ping), ("INFO", self.info), ("STATS", self.stats)):
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{self.id}"):
                 yield subject, answer
+            yield discovery_nats_subject(self._subsystem, verb), answer
 
     def ping(self) -> bytes:
-        return _json(ServicePing(self.id, self._config.name, self._config.version, self._config.metadata or {}))
+        return _json(ServicePing(self.id, self._config.name, self._config.version, self._metadata()))
 
     def info(self) -> bytes:
         config = self._config
         endpoints = [endpoint.info() for endpoint in self._served]
         return _json(
-            ServiceInfo(
-                config.name, self.id, config.version, config.description, endpoints, metadata=config.metadata or {}
-            )
+            ServiceInfo(config.name, self.id, config.version, config.description, endpoints, metadata=self._metadata())
         )
 
     def stats(self) -> bytes:
         config = self._config
         endpoints = [endpoint.stats() for endpoint in self._served]
         return _json(
-            ServiceStats(self.id, config.name, config.version, self._started, endpoints, metadata=config.metadata or {})
+            ServiceStats(self.id, config.name, config.version, self._started, endpoints, metadata=self._metadata())
         )
+
+    def _metadata(self) -> dict[str, str]:
+        return {**(self._config.metadata or {}), **self._facts()}
 
 
 def _json(answer: ServicePing | ServiceInfo | ServiceStats) -> bytes:

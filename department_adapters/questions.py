@@ -15,12 +15,14 @@ from department_adapters.release import terms_of
 from department_adapters.signed_questions import SignatureDesk, UnsignedQuestionError
 from exchange import (
     QUERY_CONTEXT,
+    Body,
     PublicKey,
     QueryHead,
     QueryStatement,
     SealError,
     SealVerifier,
     ServiceId,
+    carriage_seconds,
     parse_rfc3339,
     request_digest,
 )
@@ -49,23 +51,26 @@ class QuestionDesk:
         max_request: int,
         clock_ms: Callable[[], int] = _now_ms,
         signatures: SignatureDesk | None = None,
+        limit_of: Callable[[ServiceId], int | None] = lambda service: None,
     ) -> None:
         """
         Args:
             gateways: Fingerprint -> public key of the gateways whose seals count.
             max_request: Largest request body in bytes.
             signatures: Tries signatures of callers; default: one that trusts no caller and demands nothing.
+            limit_of: Service -> its own largest request body, if it has one.
         """
         self._signatures = signatures or SignatureDesk()
         self._gateways = gateways
         self._max_request = max_request
+        self._limit_of = limit_of
         self._clock_ms = clock_ms
         self._verifier = SealVerifier(QUERY_CONTEXT)
         # Minute of the deadline -> exchanges. A copy of a question has the deadline of the original, so one look is
         # enough; and a minute is forgotten as a whole when no copy with such a deadline would count any more.
         self._asked: dict[int, set[str]] = {}
 
-    def check(self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes | None) -> float:
+    def check(self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: Body | None) -> float:
         """Try a question that came to `service`, and take its exchange for asked.
 
         Args:
@@ -92,10 +97,12 @@ class QuestionDesk:
         left = deadline + CLOCK_SKEW - self._clock_ms()
         if left <= 0:
             raise RefusedQuestionError("the deadline has passed")
-        if left > LONGEST_TIMEOUT + 2 * CLOCK_SKEW:
+        longest = LONGEST_TIMEOUT + 1000 * carriage_seconds(statement.request_size)
+        if left > longest + 2 * CLOCK_SKEW:
             raise RefusedQuestionError("the deadline is too far away")
-        if statement.request_size > self._max_request:
-            raise RefusedQuestionError(f"the body is larger than {self._max_request} bytes")
+        max_request = self._limit_of(service) or self._max_request
+        if statement.request_size > max_request:
+            raise RefusedQuestionError(f"the body is larger than {max_request} bytes")
         try:
             terms_of(statement)
         except ValueError as error:
@@ -119,7 +126,7 @@ class QuestionDesk:
             if signed is not None:
                 self._signatures.spend(signed)
         # The budget needs no clocks that agree, but is not sealed; the deadline bounds it.
-        return min(head.budget_ms, left, LONGEST_TIMEOUT) / 1000
+        return min(head.budget_ms, left, longest) / 1000
 
     def _begin(self, minute: int) -> set[str]:
         over = self._clock_ms() - CLOCK_SKEW

@@ -67,7 +67,8 @@ async def within(terms: Terms, answer: SourceAnswer) -> ReleasedAnswer:
     if body:
         headers = _described(headers, released.body)
     withheld, masked = released.withheld or UNSET, released.masked or UNSET
-    return ReleasedAnswer(status, headers + told_headers(withheld, masked), released.body, withheld, masked)
+    told = told_headers(withheld, masked)
+    return ReleasedAnswer(status, headers + told, released.body, withheld=withheld, masked=masked)
 
 
 def _described(headers: Headers, body: bytes) -> Headers:

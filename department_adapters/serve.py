@@ -13,6 +13,8 @@ from cryptography import x509
 
 from department_adapters.contract import AdapterContract
 from department_adapters.gateway_keys import GatewayKeys
+from department_adapters.guard import Guarded
+from department_adapters.reloading import Reloading
 from department_adapters.runner import Runner
 from department_adapters.section import ServiceSection
 from department_adapters.source import Source
@@ -22,6 +24,7 @@ from exchange import (
     PublicKey,
     ServingBus,
     SigningIdentity,
+    Spool,
     bus_tls,
     load_identity,
 )
@@ -33,6 +36,7 @@ Beside = Callable[[Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
 async def serve_adapter(
     contract: AdapterContract,
     *,
+    file: Path | None = None,
     sources: Mapping[str, Source] | None = None,
     ready_file: Path | None = None,
     say: Callable[[str], None] = print,
@@ -41,6 +45,7 @@ async def serve_adapter(
     """Serve until SIGINT or SIGTERM, then finish what is in progress.
 
     Args:
+        file: Where the contract was read from: its changes are followed (`department_adapters.reloading`).
         sources: Service code -> source, in place of those the contract declares (for sources written in code).
         ready_file: Written once questions are taken.
         beside: Work that goes with it.
@@ -65,11 +70,20 @@ async def serve_adapter(
             tasks += [asyncio.create_task(beside(reload))] if beside is not None else []
             try:
                 await runner.start()
+                if file is not None and sources is None:
+                    reloading = Reloading(file, contract, runner, _make)
+                    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.asked.set)
+                    tasks.append(asyncio.create_task(reloading.follow()))
                 if await _first_of(runner.wait_connected(), stop.wait()) == 0:
                     say(
                         f"adapter {contract.adapter.name}: connected outward to {contract.bus.url}, "
-                        f"{len(contract.services)} services, 0 inbound ports, instance {runner.instance}"
+                        f"{_offered(contract)}, 0 inbound ports, instance {runner.instance}"
                     )
+                    if runner.unheard:
+                        say(
+                            f"adapter {contract.adapter.name}: the registry does not know these services as yours: "
+                            f"{', '.join(runner.unheard)}; they answer as soon as it does"
+                        )
                     if ready_file is not None:
                         ready_file.write_text(runner.instance)
                     await stop.wait()
@@ -81,9 +95,22 @@ async def serve_adapter(
             await ledger.close()
 
 
+def _make(code: str, contract: AdapterContract) -> Source:
+    return guarded(code, make_source(contract.services[code], contract), contract)
+
+
 def make_source(service: ServiceSection, contract: AdapterContract) -> Source:
     """The source that a service's section declares."""
-    return service.make_source(max_answer=contract.limits.max_answer)
+    return service.make_source(max_answer=service.max_answer or contract.limits.max_answer)
+
+
+def guarded(code: str, source: Source, contract: AdapterContract) -> Source:
+    """A service's source behind the contract, turns, breaker and repeats that its section declares; raises ContractError."""
+    service, limits = contract.services.get(code), contract.limits
+    if service is None or isinstance(source, Guarded):
+        return source
+    kept = service.keeping_contract(source)
+    return service.guarded(kept, code, concurrency=limits.concurrency, queue=limits.queue)
 
 
 async def _reload(contract: AdapterContract, tls: ssl.SSLContext, runner: Runner) -> None:
@@ -108,13 +135,14 @@ def _runner(
     sources: Mapping[str, Source] | None,
 ) -> Runner:
     bus = contract.bus
+    made = sources or {code: make_source(service, contract) for code, service in contract.services.items()}
     return Runner(
         bus=lambda subscriptions: ServingBus(bus.url, tls, contract.adapter.name, subscriptions),
         name=contract.adapter.name,
         version=contract.adapter.version,
         description=contract.adapter.description,
         subsystem=contract.subsystem,
-        sources=sources or {code: make_source(service, contract) for code, service in contract.services.items()},
+        sources={code: guarded(code, source, contract) for code, source in made.items()},
         ledger=ledger,
         key=identity.key,
         fingerprint=identity.fingerprint,
@@ -123,6 +151,8 @@ def _runner(
         queue=contract.limits.queue,
         max_request=contract.limits.max_request,
         max_answer=contract.limits.max_answer,
+        max_whole=contract.limits.max_whole,
+        spool=Spool(contract.limits.spool_folder),
         callers=_callers(bus.callers or bus.trust_anchors),
         signed=[code for code, service in contract.services.items() if service.signed_requests],
     )
@@ -136,6 +166,17 @@ def _callers(bundle: Path) -> list[x509.Certificate]:
         raise IdentityError(f"{bundle}: {error}") from error
 
 
+def _offered(contract: AdapterContract) -> str:
+    """How many services, and operations where their sections list them."""
+    services = _counted(len(contract.services), "service")
+    operations = [len(getattr(service, "operations", ())) for service in contract.services.values()]
+    return f"{_counted(sum(operations), 'operation')} in {services}" if all(operations) else services
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class _told_to_stop:  # noqa: N801  # used like a function
     """An event that SIGINT and SIGTERM set."""
 
@@ -146,7 +187,7 @@ class _told_to_stop:  # noqa: N801  # used like a function
         return stop
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
 
 

@@ -21,6 +21,7 @@ import msgspec
 from cryptography import x509
 
 from exchange import (
+    Body,
     CertificateError,
     InvalidRequestError,
     QueryHead,
@@ -29,6 +30,7 @@ from exchange import (
     SignatureBaseError,
     SignedQuestionError,
     SignedRequest,
+    carriage_seconds,
     certificate_holds_code_of,
     certificate_names,
     check_certificate_path,
@@ -44,7 +46,7 @@ WINDOW = 60
 CLOCK_SKEW = 60
 """Seconds by which the caller's clock and ours may differ."""
 UPLOAD = 120
-"""Seconds in which the body of a question may arrive in parts."""
+"""Seconds in which the body of a question may arrive in parts, and so much longer as a large one takes, at the gateway and here."""
 _MINUTE = 60
 _MOST_CERTIFICATES = 4096
 
@@ -69,15 +71,21 @@ class SignatureDesk:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._callers = callers
-        self._demanded = frozenset(demanded)
+        self.demand(demanded)
         self._clock = clock
         # Fingerprint and client that were found to belong together -> the certificate's last second.
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
         # Minute of signing -> nonces with their certificates; forgotten as a whole when such a signature is too old.
         self._used: dict[int, set[tuple[str, str]]] = {}
+        self._longest = 0.0
+        """Seconds that the largest body so far was given: a copy of its question would be given as many."""
+
+    def demand(self, services: Collection[ServiceId]) -> None:
+        """These services take signed questions only, from now on, and no others."""
+        self._demanded = frozenset(services)
 
     def check(
-        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: bytes | None
+        self, service: ServiceId, statement: QueryStatement, head: QueryHead, body: Body | None
     ) -> SignedRequest | None:
         """Return what a question's caller signed; None if it is unsigned and may be.
 
@@ -107,8 +115,11 @@ class SignatureDesk:
         except (CertificateError, SignatureBaseError, SignedQuestionError, InvalidRequestError) as error:
             raise UnsignedQuestionError(f"the caller's signature: {error}") from error
         now = self._clock()
-        # The rest of a body that comes in parts may come later; its head came in time.
-        oldest = WINDOW + CLOCK_SKEW + (UPLOAD if head.parts and body is not None else 0)
+        # What was signed before a large body left takes as long as the body: to the gateway, and from there to us.
+        oldest = WINDOW + CLOCK_SKEW + 2 * carriage_seconds(statement.request_size)
+        self._longest = max(self._longest, 2 * carriage_seconds(statement.request_size))
+        if head.parts and body is not None:
+            oldest += UPLOAD
         if not -(WINDOW + CLOCK_SKEW) <= now - bound.created <= oldest:
             raise UnsignedQuestionError(f"the caller signed it {now - bound.created:.0f} s ago")
         if (bound.keyid, bound.nonce) in self._used.get(bound.created // _MINUTE, ()):
@@ -120,7 +131,7 @@ class SignatureDesk:
         minute = bound.created // _MINUTE
         used = self._used.get(minute)
         if used is None:
-            over = self._clock() - WINDOW - CLOCK_SKEW - UPLOAD
+            over = self._clock() - WINDOW - CLOCK_SKEW - UPLOAD - self._longest
             self._used = {each: nonces for each, nonces in self._used.items() if (each + 1) * _MINUTE > over}
             used = self._used[minute] = set()
         used.add((bound.keyid, bound.nonce))

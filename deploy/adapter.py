@@ -1,61 +1,32 @@
-"""`datong adapter run`: run what answers for a department, beside what `gateway.cli` does with its registration."""
+"""`datong adapter`: what answers for a department, from its first draft to its operation."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Annotated
-
 import typer
-import uvloop
 
-from department_adapters import AdapterContract, ContractError, read_contract, serve_adapter
-from exchange import IdentityError, LedgerError, configure_events
-from gateway.cli import adapters
+from gateway.cli.late_commands import late_commands
 
-app = adapters.app
+# Name -> function, in the order of `datong adapter --help`.
+COMMANDS = {
+    "new": "deploy.adapter_new:new",
+    "check": "deploy.adapter_check:check",
+    "enrol": "deploy.adapter_enrol:enrol_adapter",
+    "register": "gateway.cli.adapters:register",
+    "run": "deploy.adapter_run:run",
+    "list": "gateway.cli.adapter_views:list_adapters",
+    "info": "gateway.cli.adapter_views:info",
+    "stats": "gateway.cli.adapter_views:stats",
+    "ping": "gateway.cli.adapter_views:ping",
+}
 
-
-@app.command()
-def run(
-    contract: Annotated[Path, typer.Argument(help="The adapter's file, adapter.toml.")],
-    ready_file: Annotated[Path | None, typer.Option(help="Written once questions are taken.")] = None,
-) -> None:
-    """Run one adapter until SIGINT or SIGTERM: it connects outward to the bus and opens no port.
-
-    Example: datong adapter run datong-data/adapters/tax/adapter.toml
-    """
-    configure_events()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_renewing(read_contract(contract), ready_file=ready_file))
-    except (ContractError, IdentityError, LedgerError) as error:
-        typer.echo(f"datong adapter: {error}", err=True)
-        raise typer.Exit(2) from error
+app = typer.Typer(
+    cls=late_commands(COMMANDS),
+    help="Adapters: draft, check, enrol and run what answers for a department; see those that run. "
+    "适配器：起草、检查、注册、运行、查看。",
+    no_args_is_help=True,
+)
 
 
-async def serve_renewing(contract: AdapterContract, *, ready_file: Path | None = None) -> None:
-    """`serve_adapter`, with a certificate that is renewed in time and loaded when it changes."""
-    # Here and not above: it loads an HTTP server, which the other commands of this group need not wait for.
-    from ca_auth import HeldCertificate, RenewalKeeper
-
-    bus = contract.bus
-    held = HeldCertificate(bus.certificate, bus.key)
-    try:
-        held.recover()
-    except OSError as error:
-        raise IdentityError(f"{held.certificate}: {error}") from error
-
-    async def keep(reload: Callable[[], Awaitable[None]]) -> None:
-        keeper = RenewalKeeper(
-            f"adapter {contract.adapter.name}",
-            held,
-            url=bus.renewal_url or None,
-            trust_anchors=bus.trust_anchors,
-            on_renewed=reload,
-            look_every=bus.certificate_look,
-        )
-        await keeper.run()
-
-    await serve_adapter(contract, ready_file=ready_file, beside=keep)
+@app.callback()
+def adapter() -> None:
+    pass

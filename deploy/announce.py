@@ -30,11 +30,17 @@ _STEPS: dict[str, dict[Language, str]] = {
         "en": "civil affairs bureau's own database: {civil}",
         "zh": "民政局自有数据库：{civil}",
     },
+    "health": {
+        "en": "health bureau's own files: {health}",
+        "zh": "卫生健康局自有文件：{health}",
+    },
     "nats": {"en": "NATS {nats}: {nats_url}, only over mTLS", "zh": "NATS {nats}：{nats_url}，仅限双向 TLS"},
     "tax": {"en": "tax bureau's own API: {backend}", "zh": "税务局自有接口：{backend}"},
+    "land": {"en": "natural-resources bureau's own SOAP service: {land}", "zh": "自然资源局自有 SOAP 服务：{land}"},
     "adapters": {
-        "en": "adapters: tax 税务局 -> HTTP, civil 民政局 -> SQL (they dial out, no inbound port)",
-        "zh": "适配器：税务局 -> HTTP，民政局 -> SQL（只向外连接，不开入站端口）",
+        "en": "adapters: tax 税务局 -> HTTP, civil 民政局 -> SQL, health 卫健局 -> files, land 自然资源局 -> SOAP "
+        "(they dial out, no inbound port)",
+        "zh": "适配器：税务局 -> HTTP，民政局 -> SQL，卫健局 -> 文件，自然资源局 -> SOAP（只向外连接，不开入站端口）",
     },
     "witnesses": {
         "en": "witnesses of the log: audit office {audit_witness}, civil affairs bureau {civil_witness}; a receipt is final "
@@ -68,6 +74,10 @@ _TROUBLES: dict[str, dict[Language, str]] = {
     "not_admitted": {
         "en": "adapter {adapter} is not started: the registry has revoked its certificate or suspended its subsystem",
         "zh": "未启动适配器 {adapter}：其证书已被吊销或子系统已被暂停",
+    },
+    "not_installed": {
+        "en": "adapter {adapter} is not started: a library that it needs is missing; pip install 'datong[demo]'",
+        "zh": "未启动适配器 {adapter}：缺少所需的程序库；请执行 pip install 'datong[demo]'",
     },
     "old_ca": {
         "en": "this folder was made by an older version: its certificates cannot be renewed or revoked. For that, make a new "
@@ -154,7 +164,12 @@ class JsonAnnouncer:
             databases={"registry": facts["registry"], "log": facts["log"]},
             gateway=report.place.gateway_url,
             witnesses={office.key: facts[f"{office.key}_witness"] for office in OFFICES},
-            backends={"tax": report.place.backend_url, "civil": facts["civil"]},
+            backends={
+                "tax": report.place.backend_url,
+                "civil": facts["civil"],
+                "health": facts["health"],
+                "land": facts["land"],
+            },
             departments=[
                 {"key": each.key, "subsystem": each.subsystem, "name_zh": each.name_zh, "name_en": each.name_en}
                 for each in DEPARTMENTS
@@ -190,11 +205,13 @@ def _facts(report: Report) -> dict[str, Any]:
         "registry": _database(place.registry_database, place.folder, place.data),
         "log": _database(place.log_database, place.folder, place.data),
         "civil": _database(f"sqlite:///{place.civil_database}", place.folder, place.data),
+        "health": str(place.data / place.health_files.relative_to(place.folder)),
         "members": report.members,
         "services": report.services,
         "nats": report.nats_version,
         "nats_url": report.nats_url,
         "backend": place.backend_url,
+        "land": place.land_url,
         "gateway": place.gateway_url,
         **{f"{office.key}_witness": office.url(place) for office in OFFICES},
     }

@@ -26,6 +26,7 @@ COMMANDS = {
     "group": "gateway.cli.groups:app",
     "role": "gateway.cli.roles:app",
     "adapter": "deploy.adapter:app",
+    "bus": "deploy.bus:bus",
     "ca": "gateway.cli.ca:app",
     "gateway": "gateway.cli.gateway:gateway",
 }

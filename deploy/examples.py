@@ -12,11 +12,13 @@ from pathlib import Path
 from deploy.demo.identities import (
     AUDIT_SUBSYSTEM,
     CIVIL_SUBSYSTEM,
+    HEALTH_SUBSYSTEM,
     HOUSING_SUBSYSTEM,
+    LAND_SUBSYSTEM,
     STRANGER_SUBSYSTEM,
     TAX_SUBSYSTEM,
 )
-from deploy.demo.synthetic import ENTERPRISE_IN_GOOD_ORDER, RESIDENT_MARRIED
+from deploy.demo.synthetic import ENTERPRISE_IN_GOOD_ORDER, RESIDENT_CHILD, RESIDENT_MARRIED
 from deploy.parts import Place
 from exchange import Language, SubsystemId, to_wire
 
@@ -42,6 +44,8 @@ def examples(place: Place, environment: Mapping[str, str]) -> list[Example]:
     curl = _Curl(place, environment)
     company = f"{TAX_SUBSYSTEM}/enterprises/enterprises/{ENTERPRISE_IN_GOOD_ORDER}"
     marriage = f"{CIVIL_SUBSYSTEM}/residents/residents/{RESIDENT_MARRIED}/marriage"
+    birth = f"{HEALTH_SUBSYSTEM}/births/births/{RESIDENT_CHILD}"
+    property_ = f"{LAND_SUBSYSTEM}/properties/owners/{RESIDENT_MARRIED}/properties"
     ask_company = curl.exchange("housing", HOUSING_SUBSYSTEM, company, purpose=PURPOSE)
     asked = ask_company.replace("curl -i ", "curl -sS -o /dev/null -D - ", 1)
     receipt, keys = _shown(place.data / "receipt.json"), _shown(place.data / "keys.json")
@@ -58,7 +62,23 @@ def examples(place: Place, environment: Mapping[str, str]) -> list[Example]:
             status=200,
         ),
         Example(
-            what={"en": "the same without a grant: refused", "zh": "没有授权：拒绝"},
+            what={
+                "en": "a birth certificate, asked of the health bureau",
+                "zh": "住房保障局向卫生健康局查询出生医学证明",
+            },
+            command=curl.exchange("housing", HOUSING_SUBSYSTEM, birth, purpose=PURPOSE),
+            status=200,
+        ),
+        Example(
+            what={
+                "en": "what a person owns, asked of the land bureau",
+                "zh": "住房保障局向自然资源局查询个人名下不动产",
+            },
+            command=curl.exchange("housing", HOUSING_SUBSYSTEM, property_, purpose=PURPOSE),
+            status=200,
+        ),
+        Example(
+            what={"en": "a company, asked without a grant: refused", "zh": "没有授权查询企业：拒绝"},
             command=curl.exchange("stranger", STRANGER_SUBSYSTEM, company, purpose=PURPOSE),
             status=403,
         ),

@@ -1,4 +1,4 @@
-"""The one-machine mesh of `datong up`: real parts, a CA of its own, two departments that answer, state in one folder.
+"""The one-machine mesh of `datong up`: real parts, a CA of its own, departments that answer, state in one folder.
 
 Rules:
 1. Everything is made if it is missing and kept if it is there: certificates, keys, registry, log, departments' data.
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import importlib.util
 import ipaddress
 import os
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +24,16 @@ from typing import Protocol
 from ca_auth import CertificateRequest
 from deploy import mesh_ca, parts, witnesses
 from deploy.admission import bus_users, follow
+from deploy.demo import health_records, land_register
 from deploy.demo.civil_affairs import build
-from deploy.demo.identities import CIVIL_SUBSYSTEM, DEPARTMENTS, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.demo.identities import (
+    CIVIL_SUBSYSTEM,
+    DEPARTMENTS,
+    HEALTH_SUBSYSTEM,
+    LAND_SUBSYSTEM,
+    OPERATOR_SUBSYSTEM,
+    TAX_SUBSYSTEM,
+)
 from deploy.mesh_ca import Wanted
 from deploy.nats import NatsServer, nats_server_program
 from deploy.parts import Place
@@ -37,9 +46,13 @@ _SERVER_NAMES = ("localhost", "127.0.0.1", "::1")
 _USES: dict[str, tuple[CertificateUse, str]] = {
     TAX_SUBSYSTEM: ("adapter", "tax"),
     CIVIL_SUBSYSTEM: ("adapter", "civil"),
+    HEALTH_SUBSYSTEM: ("adapter", "health"),
+    LAND_SUBSYSTEM: ("adapter", "land"),
     OPERATOR_SUBSYSTEM: ("gateway", "gateway"),
 }
 """What the certificates of those who do not only call are registered for, and the names of their files."""
+_LIBRARIES = {"health": "python_calamine"}
+"""What an adapter needs that only the extra `demo` brings."""
 _LOG_ORIGIN = "demo.datong.example/exchange-log"
 
 
@@ -64,7 +77,7 @@ class Announcer(Protocol):
     """Tells the user."""
 
     def step(self, name: str, report: Report) -> None:
-        """Step `name` is done: state, ca, registry, civil, nats, tax, witnesses, adapters, gateway."""
+        """Step `name` is done: state, ca, registry, civil, health, nats, tax, land, witnesses, adapters, gateway."""
 
     def up(self, report: Report) -> None:
         """All is up."""
@@ -73,7 +86,7 @@ class Announcer(Protocol):
         """Something happened to a child."""
 
     def trouble(self, name: str, **facts: object) -> None:
-        """The mesh goes on without something: not_admitted (an adapter), bus_behind (the bus lags the registry), old_ca."""
+        """The mesh goes on without something: not_admitted, not_installed (an adapter), bus_behind (the registry), old_ca."""
 
     def stopping(self) -> None:
         """The mesh was told to stop, and stops its children now."""
@@ -117,6 +130,9 @@ async def _run(place: Place, report: Report, mirror: RegistryMirror, announcer: 
     announcer.step("registry", report)
     await build(f"sqlite:///{place.civil_database}")
     announcer.step("civil", report)
+    await asyncio.to_thread(health_records.build, place.health_files)
+    announcer.step("health", report)
+    await asyncio.to_thread(land_register.build, place.land_register)
     async with Supervisor(place.run, announcer.event) as supervisor:
         nats = NatsServer(supervisor, parts.bus_address(place), folder=place.folder / "nats", run_folder=place.run)
         users = bus_users(mirror.snapshot)
@@ -126,13 +142,7 @@ async def _run(place: Place, report: Report, mirror: RegistryMirror, announcer: 
         announcer.step("nats", report)
         parts.write_contracts(place, nats.url)
         admitted = {adapter.subsystem for adapter in users.adapters}
-        adapters = []
-        for name, subsystem in (("tax", TAX_SUBSYSTEM), ("civil", CIVIL_SUBSYSTEM)):
-            if subsystem in admitted:
-                adapters.append(parts.adapter(place, name))
-            else:
-                # Revoked or suspended in an earlier run, on purpose. The rest of the mesh does not wait for it.
-                announcer.trouble("not_admitted", adapter=name)
+        adapters = adapters_to_start(place, admitted, announcer)
 
         async def start(step: str, *programs: Program) -> None:
             await asyncio.gather(*(supervisor.start(program) for program in programs))
@@ -141,6 +151,7 @@ async def _run(place: Place, report: Report, mirror: RegistryMirror, announcer: 
         # Most of a start is loading code: on two cores, all at once takes half the time of one after the other.
         await _all_of(
             start("tax", parts.tax_bureau(place)),
+            start("land", parts.land_bureau(place)),
             start("witnesses", *[witnesses.witness(place, office) for office in witnesses.OFFICES]),
             start("adapters", *adapters),
             start("gateway", parts.gateway(place, nats.url)),
@@ -151,6 +162,26 @@ async def _run(place: Place, report: Report, mirror: RegistryMirror, announcer: 
             await follow(nats, mirror, lambda problem: announcer.trouble("bus_behind", problem=problem))
         finally:
             announcer.stopping()
+
+
+def adapters_to_start(place: Place, admitted: Collection[str], announcer: Announcer) -> list[Program]:
+    """The adapters of the demo's departments, without those that cannot run here, which is said.
+
+    Args:
+        admitted: Subsystems whose adapters the bus lets in.
+    """
+    programs = []
+    for subsystem, (use, name) in _USES.items():
+        if use != "adapter":
+            continue
+        if name in _LIBRARIES and importlib.util.find_spec(_LIBRARIES[name]) is None:
+            announcer.trouble("not_installed", adapter=name)
+        elif subsystem in admitted:
+            programs.append(parts.adapter(place, name))
+        else:
+            # Revoked or suspended in an earlier run, on purpose. The rest of the mesh does not wait for it.
+            announcer.trouble("not_admitted", adapter=name)
+    return programs
 
 
 async def _all_of(*starts: Coroutine[None, None, None]) -> None:

@@ -2,17 +2,21 @@
 
 Rules of the configuration:
 1. Only mTLS, TLS 1.3, the handshake before any clear text. Who connects is the URI in its certificate
-   (`verify_and_map`); a certificate that names nobody listed here is refused.
+   (`verify_and_map`); a certificate that names nobody listed here is refused, and so is one whose key is not registered:
+   an older certificate under the same name opens nothing once the registry has revoked it.
 2. A gateway may ask (`dt.q.>`, `dt.i.>`, `$SRV.>`) and read its own inbox, nothing else.
 3. An adapter may listen on the subjects of its own registered services, on its instances' own subjects and where the
    NATS services protocol looks for it. It may publish nothing but one reply to each message, within two minutes.
 4. Core NATS only, no JetStream: what must not be lost is in the exchange log, not on the bus.
+5. No list is ever empty: to the server an empty list of users means that everybody may do everything, and an empty list of
+   keys that every key will do. Nobody's name and nobody's key stand there instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import re
 import signal
@@ -20,6 +24,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from deploy.supervisor import Child, Program, StartError, Supervisor
 from exchange import ServiceId, SubsystemId, inbox_prefix, instance_nats_subjects, service_nats_subject
@@ -29,6 +36,8 @@ MIN_VERSION = (2, 12)
 """Older servers ignore what they do not know instead of refusing it."""
 ANY_PORT = -1
 _DISCOVERY = ("$SRV.PING", "$SRV.INFO", "$SRV.STATS")
+_NOBODY = {"user": "datong:nobody", "permissions": {"publish": {"deny": [">"]}, "subscribe": {"deny": [">"]}}}
+_NOBODYS_KEY = "0" * 64
 
 
 class BusServerError(Exception):
@@ -65,6 +74,15 @@ class BusUsers:
     gateways: frozenset[str]
     """The URIs in their certificates."""
     adapters: tuple[AdapterUser, ...]
+    keys: frozenset[str] | None
+    """Of their certificates, see `key_pin`: no other key connects, whatever its certificate says. None: any key that a CA of
+    the bus has certified for one of these names, for meshes of tests that register no certificates."""
+
+
+def key_pin(certificate: x509.Certificate) -> str:
+    """How the server is told of a key: SHA-256 of its SubjectPublicKeyInfo, lower-case hex."""
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(key).hexdigest()
 
 
 def nats_config(address: BusAddress, users: BusUsers, *, name: str = "datong", run_folder: Path | None = None) -> str:
@@ -92,6 +110,8 @@ def nats_config(address: BusAddress, users: BusUsers, *, name: str = "datong", r
         },
         "authorization": {"timeout": 5, "users": _users(users)},
     }
+    if users.keys is not None:
+        config["tls"]["pinned_certs"] = sorted(users.keys) or [_NOBODYS_KEY]
     if run_folder is not None:
         config["ports_file_dir"] = str(run_folder)
     # JSON is a subset of what the server reads; quoting is then nobody's worry.
@@ -122,7 +142,7 @@ def _users(users: BusUsers) -> list[dict[str, Any]]:
             instance_nats_subjects(adapter.subsystem),
             *sorted(service_nats_subject(service) for service in adapter.services),
         ]
-    return [{"user": identity, "permissions": allowed} for identity, allowed in permissions.items()]
+    return [{"user": identity, "permissions": allowed} for identity, allowed in permissions.items()] or [_NOBODY]
 
 
 def nats_server_program() -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.demo.adapters import civil_adapter, tax_adapter
+from deploy.demo.adapters import civil_adapter, health_adapter, land_adapter, tax_adapter
 from deploy.nats import ANY_PORT, BusAddress
 from deploy.state import MeshState
 from deploy.supervisor import Program
@@ -72,6 +73,21 @@ class Place:
         return self.folder / "backends" / "civil.sqlite"
 
     @property
+    def health_files(self) -> Path:
+        """The health bureau's own folder."""
+        return self.folder / "backends" / "health"
+
+    @property
+    def land_register(self) -> Path:
+        """The natural-resources bureau's own register."""
+        return self.folder / "backends" / "land.sqlite"
+
+    @property
+    def land_url(self) -> str:
+        """Its own SOAP service."""
+        return f"http://127.0.0.1:{self.state.land_port}/services/land"
+
+    @property
     def gateway_url(self) -> str:
         host = self.state.host
         name = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
@@ -100,10 +116,15 @@ def write_contracts(place: Place, bus_url: str) -> None:
     for name, text in {
         "tax": tax_adapter(bus_url=bus_url, base_url=place.backend_url, renewal_url=renewal_url),
         "civil": civil_adapter(bus_url=bus_url, renewal_url=renewal_url),
+        "health": health_adapter(bus_url=bus_url, renewal_url=renewal_url),
+        "land": land_adapter(bus_url=bus_url, address=place.land_url, renewal_url=renewal_url),
     }.items():
         folder = place.folder / "adapters" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "adapter.toml").write_text(text, encoding="utf-8")
+    # As a department has it: a file that was handed over when the system was built.
+    wsdl = importlib.resources.files("deploy.demo") / "land_bureau.wsdl"
+    (place.folder / "adapters" / "land" / "land_bureau.wsdl").write_bytes(wsdl.read_bytes())
 
 
 def tax_bureau(place: Place) -> Program:
@@ -116,6 +137,21 @@ def tax_bureau(place: Place) -> Program:
         argv=(
             *python("deploy.demo.tax_bureau"),
             *("--data", str(folder), "--port", str(place.state.backend_port), "--port-file", str(ready)),
+        ),
+        ready_file=ready,
+        environment=module_path(),
+    )
+
+
+def land_bureau(place: Place) -> Program:
+    """The natural-resources bureau's own system."""
+    ready = place.run / "land-bureau.port"
+    return Program(
+        name="land-bureau",
+        argv=(
+            *python("deploy.demo.land_bureau"),
+            *("--data", str(place.land_register.parent)),
+            *("--port", str(place.state.land_port), "--port-file", str(ready)),
         ),
         ready_file=ready,
         environment=module_path(),

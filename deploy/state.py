@@ -54,6 +54,8 @@ class MeshState:
     audit_witness_port: int = 0
     """Of the witness of the audit office; 0 in what an older version remembered."""
     civil_witness_port: int = 0
+    land_port: int = 0
+    """Of the natural-resources bureau's own service; 0 in what an older version remembered."""
     """Of that of the civil affairs bureau."""
 
 
@@ -116,6 +118,7 @@ def decide(options: MeshOptions, earlier: MeshState | None, *, now: datetime) ->
         backend_port=_inner_port(None, earlier.backend_port if earlier else None, ""),
         audit_witness_port=_inner_port(None, earlier.audit_witness_port if earlier else None, ""),
         civil_witness_port=_inner_port(None, earlier.civil_witness_port if earlier else None, ""),
+        land_port=_inner_port(None, earlier.land_port if earlier else None, ""),
         database=options.database or (earlier.database if earlier else ""),
         log_database=options.log_database or (earlier.log_database if earlier else ""),
     )

@@ -37,6 +37,13 @@ ECHO = ServiceId(f"{PROVIDER}/echo")
 PARTIES = {"provider": PROVIDER, "caller": CALLER, "stranger": STRANGER, "auditor": AUDITOR, "gateway": OPERATOR}
 ROLES_OF: dict[str, tuple[Role, ...]] = {"auditor": ("auditor",), "gateway": ("operator",)}
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+HTTP_SOURCE = """\
+source = "http"
+methods = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"]
+allow_addresses = ["127.0.0.0/8"]"""
+"""Of a service whose system is on this machine, without its address."""
+LARGEST = 8 << 30
+"""Bytes of a body that the registry allows; the gateway's and the adapter's own limits are lower."""
 FOR_EVER = datetime(2099, 12, 31, tzinfo=UTC)
 
 
@@ -109,7 +116,7 @@ class TrialMesh:
 
     def http_contract(self, base_url: str, *, extra: str = "") -> str:
         """A contract whose echo service is an HTTP API."""
-        return self.contract(f'source = "http"\nbase_url = "{base_url}"', extra=extra)
+        return self.contract(f'{HTTP_SOURCE}\nbase_url = "{base_url}"', extra=extra)
 
     def contract(self, service: str, *, extra: str = "") -> str:
         """A contract of the provider; `service` is the body of [services.echo], `extra` further sections."""
@@ -174,7 +181,7 @@ async def trial_mesh(
 def bus_users() -> BusUsers:
     """Who may connect to the bus of a trial mesh."""
     adapter = AdapterUser(identity=f"datong:{PROVIDER}", subsystem=PROVIDER, services=frozenset({ECHO}))
-    return BusUsers(gateways=frozenset({f"datong:{OPERATOR}"}), adapters=(adapter,))
+    return BusUsers(gateways=frozenset({f"datong:{OPERATOR}"}), adapters=(adapter,), keys=None)
 
 
 def make_pki(folder: Path) -> DemoCA:
@@ -198,7 +205,14 @@ async def make_registry(registry: Registry, ca: DemoCA, folder: Path) -> None:
         await registry.add_subsystem(Subsystem(id=subsystem, name=name, roles=roles), by="trial", why="trial mesh")
     operations = tuple(Operation.of(method, path) for method in METHODS for path in ("/", "/**"))
     await registry.add_service(
-        Service(id=ECHO, title_zh="回声", title_en="Echo", operations=operations, max_request_bytes=32 << 20),
+        Service(
+            id=ECHO,
+            title_zh="回声",
+            title_en="Echo",
+            operations=operations,
+            max_request_bytes=LARGEST,
+            max_answer_bytes=LARGEST,
+        ),
         by="trial",
         why="trial mesh",
     )
@@ -234,7 +248,7 @@ async def _run(arguments: argparse.Namespace) -> None:
             "cert": str(certificate),
             "key": str(key),
             "ca": str(mesh.trust_anchors),
-            "limit": Settings.model_fields["max_in_progress"].default,
+            "limit": Settings.model_fields["max_in_progress"].default // 2,  # of one department
         }
         print(json.dumps(ready), flush=True)
         await stop.wait()

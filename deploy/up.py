@@ -40,7 +40,7 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     with_parent: Annotated[bool, typer.Option("--end-with-parent", hidden=True)] = False,
 ) -> None:
-    """Bring up a real mesh on this machine and keep it up until Ctrl-C: demo CA, bus, gateway, two departments.
+    """Bring up a real mesh on this machine and keep it up until Ctrl-C: demo CA, bus, gateway, four departments.
 
     Example: datong up --data ./datong-data --port 8443
     """

@@ -16,6 +16,15 @@ from exchange.certificate_path import names as certificate_names
 from exchange.change_checks import differences as change_differences
 from exchange.change_record import CHANGE, ChangeRecord, is_change, read_change
 from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
+from exchange.contracts.aside import Aside as ContractsAside
+from exchange.contracts.aside import TooLongError as ContractTooLongError
+from exchange.contracts.contract import LARGEST as LARGEST_CHECKED
+from exchange.contracts.contract import QUICK as QUICK_CHECK
+from exchange.contracts.contract import Contract, OperationContract
+from exchange.contracts.contract import read_plan as read_contract_plan
+from exchange.contracts.faults import AnswerBreachError, ContractBreachError
+from exchange.contracts.reading import read_contract_document
+from exchange.contracts.schemas import ContractDocumentError
 from exchange.cosignature import ED25519 as ED25519_COSIGNATURE
 from exchange.cosignature import ML_DSA_44 as ML_DSA_44_COSIGNATURE
 from exchange.cosignature import CosignatureVerifier, Cosigner, check_cosignatures
@@ -33,10 +42,19 @@ from exchange.database_writers import DatabaseFailedError, PostgresqlWriter, Sql
 from exchange.digest_fields import check_content_digest, content_digest_field
 from exchange.doorway import open_doorway
 from exchange.envelope import (
+    ABANDON,
+    CLOSING,
+    INLINE_BODY,
+    PART_SIZE,
+    PRESENT,
+    STREAMED,
     AnswerHead,
     AnswerStatement,
+    Body,
     EnvelopeError,
+    HashedBody,
     Headers,
+    OpeningStatement,
     PartHead,
     QueryHead,
     QueryStatement,
@@ -44,6 +62,7 @@ from exchange.envelope import (
     header_block,
     pack,
     read_answer_statement,
+    read_opening_statement,
     read_query_statement,
     request_digest,
     statement_bytes,
@@ -52,12 +71,16 @@ from exchange.envelope import (
 from exchange.errors import (
     AccessDeniedError,
     AdapterUnavailableError,
+    AnswerBrokenError,
     AnswerTimeoutError,
     BackendError,
+    BackendUnavailableError,
     BadAnswerError,
     BusUnavailableError,
+    CallerGoneError,
     ClientMismatchError,
     ConflictError,
+    ContractBrokenError,
     HeadersTooLargeError,
     InvalidClientError,
     InvalidRequestError,
@@ -70,6 +93,7 @@ from exchange.errors import (
     PayloadTooLargeError,
     QuestionRefusedError,
     RegistryStaleError,
+    RequestBeyondContractError,
     RequestTimeoutError,
     RoleMissingError,
     ServiceDisabledError,
@@ -85,9 +109,11 @@ from exchange.finality import CheckpointForReceipt, best_checkpoint
 from exchange.group_commit import GroupCommit
 from exchange.identifiers import (
     METASERVICES,
+    REPLY_VERB,
     MemberId,
     ServiceId,
     SubsystemId,
+    discovery_nats_subject,
     from_wire,
     instance_nats_subjects,
     member_id,
@@ -132,7 +158,16 @@ from exchange.release import apply as apply_terms
 from exchange.release import apply_aside as apply_terms_aside
 from exchange.release import check as check_release
 from exchange.retention import Retention, RetentionClass
-from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, PublicKey, SealError, SealVerifier, seal_all
+from exchange.seal import (
+    ANSWER_CONTEXT,
+    OPENING_CONTEXT,
+    QUERY_CONTEXT,
+    PrivateKey,
+    PublicKey,
+    SealError,
+    SealVerifier,
+    seal_all,
+)
 from exchange.search.filters import RecordFilter
 from exchange.search.index_place import search_url_of
 from exchange.search.indexer import IndexFault
@@ -162,8 +197,18 @@ from exchange.signed_questions import (
     is_spelled_like_ours,
     needs_covering,
 )
+from exchange.spool import (
+    Spool,
+    Spooled,
+    SpoolRoomError,
+)
 from exchange.store import CorruptLogError, StoreError
 from exchange.store_sqlite import create_file as create_log_file
+from exchange.streams import (
+    AnswerStream,
+    carriage_seconds,
+    part_count,
+)
 from exchange.subjects.erasure_recorder import ErasureRecorder, record_erasures
 from exchange.subjects.pseudonyms import normal_form, pseudonym_of
 from exchange.subjects.subject_keys import Erasure, SubjectKeys, SubjectKeysUnavailableError
@@ -201,10 +246,14 @@ from exchange.witness.state import WitnessState
 from exchange.witness.witness import Witness, WitnessAnswer
 
 __all__ = [
+    "ABANDON",
     "ANSWER_CONTEXT",
     "CHANGE",
     "CLOCKS_APART_MS",
+    "CLOSING",
     "ED25519_COSIGNATURE",
+    "INLINE_BODY",
+    "LARGEST_CHECKED",
     "MASKS",
     "METASERVICES",
     "ML_DSA_44_COSIGNATURE",
@@ -212,27 +261,39 @@ __all__ = [
     "NOBODY",
     "NOT_FORWARDED",
     "NOT_WITH_TERMS",
+    "OPENING_CONTEXT",
+    "PART_SIZE",
+    "PRESENT",
     "QUERY_CONTEXT",
+    "QUICK_CHECK",
+    "REPLY_VERB",
     "SIGNATURE_ALGORITHMS",
+    "STREAMED",
     "TIME_STAMP_REQUEST_TYPE",
     "WITNESS_SIZE_TYPE",
     "AccessDeniedError",
     "AdapterUnavailableError",
     "Answer",
+    "AnswerBreachError",
+    "AnswerBrokenError",
     "AnswerHead",
     "AnswerStatement",
+    "AnswerStream",
     "AnswerTimeoutError",
     "Answered",
     "ArchiveError",
     "ArchiveSource",
     "ArchivedSegment",
     "BackendError",
+    "BackendUnavailableError",
     "BadAnswerError",
+    "Body",
     "Broker",
     "BundleError",
     "Bus",
     "BusUnavailableError",
     "CallerFacts",
+    "CallerGoneError",
     "CertificateError",
     "ChangeRecord",
     "Check",
@@ -240,6 +301,12 @@ __all__ = [
     "CheckpointForReceipt",
     "ClientMismatchError",
     "ConflictError",
+    "Contract",
+    "ContractBreachError",
+    "ContractBrokenError",
+    "ContractDocumentError",
+    "ContractTooLongError",
+    "ContractsAside",
     "CorruptLogError",
     "CosignatureVerifier",
     "Cosigner",
@@ -256,6 +323,7 @@ __all__ = [
     "Finding",
     "Gathering",
     "GroupCommit",
+    "HashedBody",
     "Headers",
     "HeadersTooLargeError",
     "Held",
@@ -287,6 +355,8 @@ __all__ = [
     "NoteError",
     "NoteSigner",
     "NoteVerifier",
+    "OpeningStatement",
+    "OperationContract",
     "OverloadedError",
     "Page",
     "Pair",
@@ -312,6 +382,7 @@ __all__ = [
     "ReleaseError",
     "Released",
     "Removed",
+    "RequestBeyondContractError",
     "RequestParts",
     "RequestTimeoutError",
     "RestoreError",
@@ -337,6 +408,9 @@ __all__ = [
     "SignedRequest",
     "SigningIdentity",
     "SigningKey",
+    "Spool",
+    "SpoolRoomError",
+    "Spooled",
     "SqliteWriter",
     "Stamp",
     "StampAuthority",
@@ -387,6 +461,7 @@ __all__ = [
     "best_checkpoint",
     "build_receipt",
     "bus_tls",
+    "carriage_seconds",
     "certificate_holds_code_of",
     "certificate_names",
     "certificate_uri",
@@ -411,6 +486,7 @@ __all__ = [
     "create_engine",
     "create_log_file",
     "database_url",
+    "discovery_nats_subject",
     "evidence_bytes",
     "evidence_digest",
     "fields_of",
@@ -444,12 +520,16 @@ __all__ = [
     "pack_bundle",
     "parse_path",
     "parse_rfc3339",
+    "part_count",
     "plan_restore",
     "pseudonym_of",
     "read_answer_statement",
     "read_change",
+    "read_contract_document",
+    "read_contract_plan",
     "read_event",
     "read_ledger",
+    "read_opening_statement",
     "read_parameters",
     "read_query_statement",
     "read_record",

@@ -18,18 +18,19 @@ from typing import Any, Final, NoReturn
 
 import http_sf
 
+from exchange.envelope import Body
 from exchange.errors import InvalidRequestError
 
 _MAX_FIELD: Final = 1024
 _HASHES: Final[dict[str, Callable[[bytes], Any]]] = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
 
-def content_digest_field(body: bytes, algorithms: Sequence[str] = ("sha-256",)) -> str:
+def content_digest_field(body: Body, algorithms: Sequence[str] = ("sha-256",)) -> str:
     """The value of Content-Digest for a body; `algorithms` are `sha-256` and `sha-512`, KeyError for others."""
-    return ", ".join(f"{name}=:{base64.b64encode(_HASHES[name](body).digest()).decode()}:" for name in algorithms)
+    return ", ".join(f"{name}=:{base64.b64encode(_digest(name, body)).decode()}:" for name in algorithms)
 
 
-def check_content_digest(lines: Sequence[bytes], body: bytes) -> None:
+def check_content_digest(lines: Sequence[bytes], body: Body) -> None:
     """Return if Content-Digest is the digest of the body.
 
     Args:
@@ -44,8 +45,15 @@ def check_content_digest(lines: Sequence[bytes], body: bytes) -> None:
     if not known:
         _refuse("it holds neither sha-256 nor sha-512", "其中既没有 sha-256 也没有 sha-512")
     for name, claimed in known:
-        if not hmac.compare_digest(_HASHES[name](body).digest(), claimed):
+        if not hmac.compare_digest(_digest(name, body), claimed):
             _refuse(f"its {name} is not the digest of the body", f"其中的 {name} 与请求体不符")
+
+
+def _digest(name: str, body: Body) -> bytes:
+    if isinstance(body, bytes):
+        digest: bytes = _HASHES[name](body).digest()
+        return digest
+    return body.sha256 if name == "sha-256" else body.sha512
 
 
 def _parse(field: bytes) -> dict[str, bytes]:

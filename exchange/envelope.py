@@ -22,12 +22,24 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 Headers = list[tuple[bytes, bytes]]
+INLINE_BODY: Final = 512 << 10
+"""Bodies up to this size travel in one message; the bus takes 1 MB."""
+PART_SIZE: Final = 256 << 10
+"""Larger ones travel in parts of this size."""
+STREAMED: Final = -1
+"""`AnswerHead.parts` of an opening: how many there will be is not known yet."""
+CLOSING: Final = -1
+"""`PartHead.number` that asks for the closing of a stream."""
+ABANDON: Final = -2
+"""`PartHead.number` that says that nobody wants the rest of a stream."""
+PRESENT: Final = -3
+"""`PartHead.number` that asks whether a stream is still there."""
 MAX_STATEMENT = 16 << 10
 """Bytes. Every text in a statement is bounded by who makes it; a longer one is not ours."""
 
@@ -107,6 +119,23 @@ class AnswerStatement(msgspec.Struct, frozen=True, kw_only=True):
     """Paths of what was withheld, likewise."""
 
 
+class OpeningStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """What the department vouches for before the body of an answer comes, piece by piece.
+
+    It has a seal context of its own and stands on no record: the `AnswerStatement` that closes the stream does.
+    """
+
+    adapter: str
+    """SHA-256 fingerprint of the certificate whose key seals this statement, hex."""
+    body_size: _Count | UnsetType = UNSET
+    """Bytes, if that is known beforehand."""
+    headers_digest: str
+    id: str
+    opened_at: str
+    query_digest: str
+    status: _Count
+
+
 class QueryHead(msgspec.Struct, array_like=True, frozen=True):
     """Head of a question on the bus."""
 
@@ -124,6 +153,8 @@ class QueryHead(msgspec.Struct, array_like=True, frozen=True):
     """The caller's own signature, if the request was signed."""
     certificate: bytes = b""
     """The certificate whose key signed it, DER."""
+    streams: bool = False
+    """Whether the gateway takes an answer piece by piece."""
 
 
 class AnswerHead(msgspec.Struct, array_like=True, frozen=True):
@@ -133,7 +164,7 @@ class AnswerHead(msgspec.Struct, array_like=True, frozen=True):
     seal: bytes
     headers: Headers
     parts: int = 0
-    """Number of parts the body is to be fetched in; 0 if the body is in this message."""
+    """Number of parts the body is to be fetched in; 0 if the body is in this message, STREAMED if this is an opening."""
     inbox: str = ""
     """Where this adapter instance takes and gives the parts of large bodies; empty if there are none."""
 
@@ -143,17 +174,31 @@ class PartHead(msgspec.Struct, array_like=True, frozen=True):
 
     exchange_id: str
     number: int
-    """From 0."""
+    """From 0; CLOSING, ABANDON and PRESENT mean something else."""
     fetch: bool
     """True asks for part `number` of the answer; False brings part `number` of the request."""
 
 
 Head = TypeVar("Head", QueryHead, AnswerHead, PartHead)
-Statement = TypeVar("Statement", QueryStatement, AnswerStatement)
+Statement = TypeVar("Statement", QueryStatement, AnswerStatement, OpeningStatement)
+
+
+class HashedBody(Protocol):
+    """A body that is not in memory, and was hashed as it came. `exchange.spool.Spooled` is the one used."""
+
+    @property
+    def sha256(self) -> bytes: ...
+    @property
+    def sha512(self) -> bytes: ...
+    def __len__(self) -> int: ...
+
+
+Body = bytes | HashedBody
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_query = msgspec.json.Decoder(QueryStatement).decode
 _decode_answer = msgspec.json.Decoder(AnswerStatement).decode
+_decode_opening = msgspec.json.Decoder(OpeningStatement).decode
 _encode_head = msgspec.msgpack.Encoder().encode
 _HEAD_DECODERS: dict[type, Callable[[bytes], Any]] = {
     kind: msgspec.msgpack.Decoder(kind).decode for kind in (QueryHead, AnswerHead, PartHead)
@@ -166,7 +211,7 @@ class EnvelopeError(ValueError):
     """Bytes from the bus are not an envelope."""
 
 
-def statement_bytes(statement: QueryStatement | AnswerStatement) -> bytes:
+def statement_bytes(statement: QueryStatement | AnswerStatement | OpeningStatement) -> bytes:
     """The canonical bytes (RFC 8785) that are sealed, and stored in the record as they are."""
     return _encode_json(statement)
 
@@ -179,6 +224,11 @@ def read_query_statement(data: bytes) -> QueryStatement:
 def read_answer_statement(data: bytes) -> AnswerStatement:
     """Parse an answer statement; raises EnvelopeError if it is not one, or not in canonical form."""
     return _read_statement(_decode_answer, data)
+
+
+def read_opening_statement(data: bytes) -> OpeningStatement:
+    """Parse the statement that opens a streamed answer; raises EnvelopeError as above."""
+    return _read_statement(_decode_opening, data)
 
 
 def _read_statement(decode: Callable[[bytes], Statement], data: bytes) -> Statement:
@@ -238,10 +288,11 @@ def check_headers(headers: Headers, block: bytes) -> None:
         raise EnvelopeError("a header cannot be passed on")
 
 
-def request_digest(salt: bytes, method: str, target: bytes, headers: Headers, body: bytes) -> str:
+def request_digest(salt: bytes, method: str, target: bytes, headers: Headers, body: Body) -> str:
     """hex SHA-256( salt || SHA-256(method SP target CRLF header block) || SHA-256(body) )."""
     head = b"%b %b\r\n%b" % (method.encode(), target, header_block(headers))
-    return _sha256(salt + _sha256(head).digest() + _sha256(body).digest()).hexdigest()
+    digest = _sha256(body).digest() if isinstance(body, bytes) else body.sha256
+    return _sha256(salt + _sha256(head).digest() + digest).hexdigest()
 
 
 def content_digest(salt: bytes, content: bytes) -> str:

@@ -20,9 +20,12 @@
     ├── BadAnswerError                 502  what came back from the department cannot be trusted
     ├── QuestionRefusedError           502  the adapter did not accept the gateway's question
     ├── BackendError                   502  the department's own system failed
+    ├── ContractBrokenError            502  the department's own system answered otherwise than its contract says
+    ├── RequestBeyondContractError     422  the adapter finds that the request is not what the contract says
     ├── UnavailableError               503
     │   ├── AdapterUnavailableError    503  no adapter serves the service now
     │   ├── BusUnavailableError        503  the bus is down
+    │   ├── BackendUnavailableError    503  the department's own system keeps failing, and is left alone for a while
     │   ├── ServiceDisabledError       503  the owner closed the service, with a notice
     │   ├── LogUnavailableError        503  the record cannot be made durable, so nothing is released
     │   ├── RegistryStaleError         503  grants cannot be confirmed as current
@@ -268,6 +271,31 @@ class BadAnswerError(MeshError):
         super().__init__(rule, problem=problem, problem_zh=problem_zh or problem, **facts)
 
 
+class AnswerBrokenError(BadAnswerError):
+    """A streamed answer ended before it was whole, or before it was closed under the department's seal."""
+
+    code, rule_name = "answer-broken", "answer-complete"
+    xroad_code = "server.clientproxy.io_error"
+    title = {"en": "The answer broke off", "zh": "应答传输中断"}
+    next = {
+        "en": "What was received is not the answer: throw it away. Ask again if the operation changes nothing.",
+        "zh": "已收到的内容不构成应答，请丢弃。操作不产生变更时可重新请求。",
+    }
+
+
+class CallerGoneError(MeshError):
+    """The caller did not take the whole of a streamed answer. Nobody is told; it stands on the record."""
+
+    status, code, rule_name = 408, "caller-gone", "caller-stays"
+    xroad_code = "server.clientproxy.io_error"
+    title = {"en": "The caller did not take the whole answer", "zh": "调用方未接收完整应答"}
+    detail = {
+        "en": "The caller left, or stopped reading, before the answer was whole.",
+        "zh": "调用方在应答传完之前断开或停止接收。",
+    }
+    next = {"en": "Ask again, and read without pauses.", "zh": "请重新请求，并不间断地接收。"}
+
+
 class QuestionRefusedError(MeshError):
     status, code, rule_name = 502, "question-refused", "adapter-accepts"
     xroad_code = "server.serverproxy.invalid_request"
@@ -298,6 +326,40 @@ class BackendError(MeshError):
     }
 
 
+class ContractBrokenError(MeshError):
+    """The department's adapter holds back an answer. What is wrong with it stands in that department's own log."""
+
+    status, code, rule_name = 502, "contract-broken", "contract-kept"
+    xroad_code = "server.serverproxy.service_failed"
+    source = "backend"
+    title = {"en": "The department's own system broke its contract", "zh": "部门业务系统的应答不符合约定"}
+    detail = {
+        "en": "The answer is not what the department's contract says, so it was held back. The request itself was carried out.",
+        "zh": "应答不符合该部门公布的约定，已被拦截；请求本身已送达业务系统并处理。",
+    }
+    next = {
+        "en": "Report the exchange id to the owner of the service, before you repeat an operation that changes something.",
+        "zh": "请把交换编号告知数据提供部门；会产生变更的操作请勿直接重试。",
+    }
+
+
+class RequestBeyondContractError(MeshError):
+    """The department's adapter holds a request back. It was not asked for: nothing was done."""
+
+    status, code, rule_name = 422, "contract-refused", "contract-at-department"
+    xroad_code = "server.serverproxy.invalid_request"
+    source = "adapter"
+    title = {"en": "The request is not what the department's contract says", "zh": "请求不符合部门适配器的约定"}
+    detail = {
+        "en": "The department's adapter did not pass the request on, because it does not keep to the contract there.",
+        "zh": "请求不符合部门适配器所执行的约定，未转发至业务系统。",
+    }
+    next = {
+        "en": "Compare the request with the document of the service (getOpenAPI); the department's own log says what is wrong.",
+        "zh": "请对照服务的接口文档（getOpenAPI）检查请求；具体原因见该部门日志。",
+    }
+
+
 class UnavailableError(MeshError):
     status, code, rule_name = 503, "unavailable", "available"
     xroad_code = "server.clientproxy.network_error"
@@ -318,6 +380,16 @@ class BusUnavailableError(UnavailableError):
     code, rule_name, source = "bus-unavailable", "bus-connected", "bus"
     title = {"en": "The bus is down", "zh": "消息总线不可用"}
     detail = {"en": "The gateway is not connected to the bus.", "zh": "网关未连接到消息总线。"}
+
+
+class BackendUnavailableError(UnavailableError):
+    code, rule_name, source = "backend-unavailable", "backend-breaker", "backend"
+    xroad_code = "server.serverproxy.network_error"
+    title = {"en": "The department's own system is down", "zh": "部门业务系统暂不可用"}
+    detail = {
+        "en": "The department's own system failed again and again, so it is not asked for a few seconds. It was not asked now.",
+        "zh": "部门业务系统连续故障，适配器暂停向其转发请求；本次请求未送达该系统。",
+    }
 
 
 class ServiceDisabledError(UnavailableError):

@@ -19,6 +19,9 @@ MemberId = NewType("MemberId", str)
 SubsystemId = NewType("SubsystemId", str)
 ServiceId = NewType("ServiceId", str)
 
+REPLY_VERB = "REPLY"
+"""See `exchange.transport`, rule 5."""
+
 METASERVICES = frozenset(("listMethods", "allowedMethods", "getOpenAPI"))
 """Service codes that mean the same at every provider, and that the gateway answers by itself (X-Road's metaservices)."""
 
@@ -83,6 +86,16 @@ def subject_token(identifier: str) -> str:
 def service_nats_subject(service: ServiceId) -> str:
     """Where requests to a service travel: `dt.q.<subsystem token>.<service token>`."""
     return f"dt.q.{subject_token(owner_of(service))}.{subject_token(service)}"
+
+
+def discovery_nats_subject(subsystem: SubsystemId, verb: str) -> str:
+    """Where each adapter instance of a subsystem tells of itself, and nobody else can: `dt.i.<token>.srv.<verb>`.
+
+    Args:
+        verb: Of the NATS services protocol: PING, INFO or STATS; the answers are the same as on `$SRV.<verb>`, which every
+            adapter hears and may answer as it likes. Or REPLY_VERB.
+    """
+    return f"dt.i.{subject_token(subsystem)}.srv.{verb}"
 
 
 def instance_nats_subjects(subsystem: SubsystemId) -> str:

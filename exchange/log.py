@@ -58,6 +58,8 @@ class ExchangeLog:
         self._scheduled = False
         self._working_on: set[str] = set()
         """Exchanges with an intent of this process that it has not settled yet."""
+        self._prolonged: dict[str, int] = {}
+        """Those of them that may take longer than their intent says -> Unix ms."""
         self._certificates: set[str] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self._time_text = Rfc3339()
@@ -191,6 +193,10 @@ class ExchangeLog:
         self._working_on.add(exchange_id)
         return self._done()
 
+    def prolong(self, exchange_id: str, deadline_ms: int) -> None:
+        """Let an exchange of this process whose intent is durable take until `deadline_ms` (Unix); a crash still ends it."""
+        self._prolonged[exchange_id] = deadline_ms
+
     def remember_certificate(self, fingerprint: str, der: bytes) -> None:
         """Keep a certificate that records name, for receipts. Call it for every record: repeated, it is a look-up.
 
@@ -244,7 +250,7 @@ class ExchangeLog:
         if intent.boot != self._boot:
             return True
         grace_ms = _FORGOTTEN_MS if intent.exchange_id in self._working_on else self._grace_ms
-        return now_ms > intent.deadline_ms + grace_ms
+        return now_ms > max(intent.deadline_ms, self._prolonged.get(intent.exchange_id, 0)) + grace_ms
 
     async def _settle(self, intent: StoredIntent, now_ms: int) -> None:
         """Give an intent its terminal record: whether the department acted cannot be known from here."""
@@ -308,6 +314,8 @@ class ExchangeLog:
 
     def _on_finished(self, pending: Pending, durable: bool) -> None:
         self._working_on.difference_update(pending.settled)
+        for exchange_id in pending.settled if self._prolonged else ():
+            self._prolonged.pop(exchange_id, None)
         if not durable:
             # Whether these intents are stored is not known. If so, nobody works on them: `recover` settles them.
             self._working_on.difference_update([intent[0] for intent in pending.intents])

@@ -10,12 +10,15 @@ Rules:
 3. A silent server is noticed: a PING every `ping_seconds`, and the link is dropped when two in a row stay unanswered.
 4. A link is used once. When it breaks it says so to its owner, who opens another.
 5. What the server says is bounded: a line or a message that is too long ends the link, as does anything not understood.
+6. A subscription that the server refuses, or takes away, is asked for again and again: what a subject stands for may be
+   registered later than its server starts, and come back after it was gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +36,11 @@ MAX_LINE = 64 << 10
 """Bytes of one protocol line; the longest is the server's greeting, which lists the servers of a cluster."""
 MAX_MESSAGE = 2 << 20
 """Bytes of one message with its headers; servers are configured for 1 MB."""
+
+FIRST_RETRY, LONGEST_RETRY = 0.25, 5.0
+"""Seconds until a refused subscription is asked for again; each time twice as long."""
+_NO_PUBLISH = re.compile(r'\'Permissions Violation for Publish to "([^"]+)"')
+_NO_SUBSCRIPTION = re.compile(r'\'Permissions Violation for Subscription to "([^"]+)"')
 
 Take = Callable[[bytes, bytes, bytes, bool], None]
 """Called with subject, where to reply (empty: nobody waits), payload, and whether the server says that nobody listens."""
@@ -52,6 +60,8 @@ class Subscription:
     take: Take
     queue: str = ""
     """Of those who subscribe with the same queue group, one gets each message."""
+    needed: bool = True
+    """Whether a link is of no use if the server refuses it at the start."""
 
 
 class NatsLink(asyncio.Protocol):
@@ -64,18 +74,26 @@ class NatsLink(asyncio.Protocol):
         on_lost: Callable[[NatsLink], None],
         *,
         ping_seconds: float = PING_SECONDS,
+        on_unsent: Callable[[bytes], None] = lambda subject: None,
     ) -> None:
         """
         Args:
             name: Shown by the server's monitoring.
             on_lost: Called once, when an established connection has ended, whoever ended it.
+            on_unsent: Called with the subject of a message that the server did not let us send.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._name = name
-        self._subscriptions = subscriptions
-        self._takers = {b"%d" % number: each.take for number, each in enumerate(subscriptions, 1)}
+        self._subscriptions = {b"%d" % number: each for number, each in enumerate(subscriptions, 1)}
+        self._takers = {number: each.take for number, each in self._subscriptions.items()}
+        self._last_number = len(self._subscriptions)
+        self._refused: dict[bytes, asyncio.TimerHandle | None] = {}
+        """Number of a subscription that the server does not grant, and what asks for it again; None while it is asked."""
+        self._still_refused: set[bytes] = set()
+        """Those of them that the server has refused again while it was asked."""
         self._on_lost = on_lost
+        self._on_unsent = on_unsent
         self._ping_seconds = ping_seconds
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -105,16 +123,39 @@ class NatsLink(asyncio.Protocol):
         """
         self._send(b"PUB %b %b %d\r\n" % (subject, reply, len(payload)), payload, b"\r\n")
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """The subjects that the server does not let us subscribe to now."""
+        return frozenset(self._subscriptions[number].subject for number in self._refused)
+
+    def join(self, subscription: Subscription) -> asyncio.Future[None]:
+        """Take what comes on one more subscription; the future is done when the server knows of it, or has refused it.
+
+        It fails with LinkError if the connection ends before.
+        """
+        self._last_number += 1
+        number = b"%d" % self._last_number
+        self._subscriptions[number], self._takers[number] = subscription, subscription.take
+        return self._ask_after(_sub(number, subscription))
+
     def leave(self, subject: str) -> asyncio.Future[None]:
         """Give up a subscription; the future is done when the server knows, and all it sent before was taken.
 
         It fails with LinkError if the connection ends before.
         """
-        known: asyncio.Future[None] = self._loop.create_future()
-        numbers = [number for number, each in enumerate(self._subscriptions, 1) if each.subject == subject]
-        self._send(b"".join([b"UNSUB %d\r\n" % number for number in numbers]) + b"PING\r\n")
-        self._pongs.append(known)
-        return known
+        numbers = self._numbers(subject)
+        for number in numbers:
+            # What was sent before is still taken: `_takers` keeps it.
+            del self._subscriptions[number]
+            self._granted(number)
+        return self._ask_after(b"".join([b"UNSUB %b\r\n" % number for number in numbers]))
+
+    def _ask_after(self, lines: bytes) -> asyncio.Future[None]:
+        """Send lines; the future is done when the server has acted on them."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._send(lines + b"PING\r\n")
+        self._pongs.append(done)
+        return done
 
     def close(self) -> None:
         """Write what is waiting, then close."""
@@ -137,6 +178,8 @@ class NatsLink(asyncio.Protocol):
         self._transport = None
         if self._ping_timer is not None:
             self._ping_timer.cancel()
+        for number in list(self._refused):
+            self._granted(number)
         error = LinkError(f"the connection was closed: {exc or 'by the server'}")
         for waiting in (self.ready, *self._pongs):
             if waiting is not None and not waiting.done():
@@ -228,11 +271,51 @@ class NatsLink(asyncio.Protocol):
                 self._introduce()
         elif kind == b"-ER":
             # A publish or subscription that the server's permissions forbid is told here, and only here.
-            events.error("bus.refused", reason=line[5:].decode("latin-1"))
-            if not self.ready.done():
-                self.ready.set_exception(LinkError(line[5:].decode("latin-1")))
+            reason = line[5:].decode("latin-1")
+            found = _NO_SUBSCRIPTION.match(reason)
+            refused = self._numbers(found[1]) if found else []
+            if not self.ready.done() and (not refused or any(self._subscriptions[each].needed for each in refused)):
+                self.ready.set_exception(LinkError(reason))
+            if not all(number in self._refused for number in refused) or not refused:
+                events.error("bus.refused", reason=reason)
+            for number in refused:
+                self._refuse(number)
+            if found := _NO_PUBLISH.match(reason):
+                self._on_unsent(found[1].encode())
         elif kind != b"+OK":
             raise LinkError(f"unknown protocol message {line[:40]!r}")
+
+    def _numbers(self, subject: str) -> list[bytes]:
+        return [number for number, each in self._subscriptions.items() if each.subject == subject]
+
+    def _refuse(self, number: bytes) -> None:
+        """Ask for a subscription again, in a while."""
+        if number in self._refused:
+            self._still_refused.add(number)
+        else:
+            self._ask_again(number, FIRST_RETRY)
+
+    def _ask_again(self, number: bytes, pause: float) -> None:
+        def ask() -> None:
+            self._refused[number] = None
+            self._still_refused.discard(number)
+            self._ask_after(_sub(number, self._subscriptions[number])).add_done_callback(asked)
+
+        def asked(answer: asyncio.Future[None]) -> None:
+            if answer.cancelled() or answer.exception() is not None or number not in self._refused:
+                return  # the connection has ended, or the subscription was given up
+            if number in self._still_refused:  # the server says so before it answers the PING
+                self._ask_again(number, min(2 * pause, LONGEST_RETRY))
+            else:
+                self._granted(number)
+                events.info("bus.granted", subject=self._subscriptions[number].subject)
+
+        self._refused[number] = self._loop.call_later(pause, ask)
+
+    def _granted(self, number: bytes) -> None:
+        timer = self._refused.pop(number, None)
+        if timer is not None:
+            timer.cancel()
 
     def _introduce(self) -> None:
         options = {
@@ -245,10 +328,8 @@ class NatsLink(asyncio.Protocol):
             "version": "1",
             "name": self._name,
         }
-        lines = [b"CONNECT %b" % json.dumps(options).encode()]
-        for number, each in enumerate(self._subscriptions, 1):
-            lines.append(" ".join(filter(None, ("SUB", each.subject, each.queue, str(number)))).encode())
-        self._send(b"\r\n".join((*lines, b"PING", b"")))
+        subscriptions = [_sub(number, each) for number, each in self._subscriptions.items()]
+        self._send(b"CONNECT %b\r\n" % json.dumps(options).encode() + b"".join(subscriptions) + b"PING\r\n")
         self._pongs.append(self.ready)
         self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
 
@@ -287,3 +368,8 @@ class NatsLink(asyncio.Protocol):
         out, self._out = self._out, []
         self._buffered_out = 0
         self._transport.write(b"".join(out))
+
+
+def _sub(number: bytes, subscription: Subscription) -> bytes:
+    subject = " ".join(filter(None, (subscription.subject, subscription.queue))).encode()
+    return b"SUB %b %b\r\n" % (subject, number)

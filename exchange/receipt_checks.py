@@ -43,12 +43,14 @@ tokens over the checkpoint."""
 _BINARY = ("revocations", "stamps")
 _RECORD_FIELDS = {
     *("answer", "answer_seal", "certificate_notes", "certificate_serial", "code"),
-    *("duration_us", "ended_at", "id", "outcome", "person", "query"),
+    *("duration_us", "ended_at", "id", "outcome", "passed_on", "person", "query"),
     *("query_seal", "rule", "salt_digest", "source", "status", "v"),
 }
 _SIGNED_SECONDS = 300
 """How far signing and asking may lie apart: a minute, and the time a body takes to arrive."""
-_ALWAYS = _RECORD_FIELDS - {"answer", "answer_seal", "certificate_notes", "person", "query_seal", "salt_digest"}
+_ALWAYS = _RECORD_FIELDS - {
+    *("answer", "answer_seal", "certificate_notes", "passed_on", "person", "query_seal", "salt_digest"),
+}
 
 
 State = Literal["ok", "absent", "pending", "failed"]

@@ -147,8 +147,12 @@ async def reconcile(
                 counts.contradictions += not finding.agrees
                 yield finding
         removed = await _removed_times(reader)
+        now_ms = time.time_ns() // 1_000_000
+        streaming = {intent.exchange_id for intent in await reader.intents() if intent.deadline_ms > now_ms}
         query = "SELECT id, deadline, at, intent, ledger FROM lines WHERE NOT seen ORDER BY id"
         for exchange_id, deadline, at, intent, ledger in lines.execute(query):
+            if exchange_id in streaming:
+                continue  # a large answer is on its way, for longer than its deadline
             finding = await _only_in_ledger(reader, lines, exchange_id, deadline, at or intent, ledger)
             if finding is not None and not finding.agrees and _lies_in(removed, exchange_id):
                 counts.removed += 1

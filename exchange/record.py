@@ -49,6 +49,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: str
     id: str
     outcome: Outcome
+    passed_on: int | UnsetType = UNSET
+    """Bytes of a streamed answer that the caller was given before it broke off; absent if it did not, or none was."""
     person: str | UnsetType = UNSET
     query: Raw
     query_seal: str | UnsetType = UNSET

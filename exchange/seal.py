@@ -28,6 +28,7 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 QUERY_CONTEXT = b"datong/query-seal/1\n"
 ANSWER_CONTEXT = b"datong/answer-seal/1\n"
+OPENING_CONTEXT = b"datong/opening-seal/1\n"
 
 _HEAD = struct.Struct(">BHHB")
 _ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())

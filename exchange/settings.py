@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     port: int = Field(8443, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
     public_url: str = Field("", description="How callers reach this gateway, for links; default https://host:port.")
     bus_url: str = Field("tls://127.0.0.1:4222", description="NATS servers, comma-separated.")
+    bus_public_url: str = Field(
+        "",
+        pattern=r"^(tls://[^\s,]+(, ?tls://[^\s,]+)*)?$",
+        description="The same as adapters reach them, told to those that enrol. Default: DATONG_BUS_URL.",
+    )
     registry_database: str = Field("sqlite:///datong-data/registry.db", description="Database URL of the registry.")
     log_database: str = Field("sqlite:///datong-data/log.db", description="Database URL of the exchange log.")
     nonce_database: str = Field(
@@ -118,8 +123,21 @@ class Settings(BaseSettings):
         "", description="Regular expression of further resource codes (docs/catalogue.md); default: national ones only."
     )
 
+    # What is held against the registered OpenAPI documents.
+    contract_checks: Literal["enforce", "report", "off"] = Field(
+        "enforce",
+        description="Whether requests that break a contract are refused, or only told of in events (docs/contracts.md).",
+    )
+
     # Limits.
     max_body: int = Field(64 << 20, gt=0, description="Largest request body of any service; a service may set less.")
+    spool_folder: Path | None = Field(
+        None, description="Where large requests wait until they are whole; default: the system's temporary folder."
+    )
+    max_streams: int = Field(32, gt=0, description="Large answers passed on at once; further ones wait.")
+    stream_stall: float = Field(
+        30.0, gt=0, le=100, description="A large answer of which nothing comes, or is taken, for so long is broken off."
+    )
     max_head: int = Field(16 << 10, gt=0, description="Largest request head; beyond it 431.")
     max_header_lines: int = Field(64, gt=0, description="Most header lines; beyond it 431.")
     handshake_timeout: float = Field(10.0, gt=0, description="A TLS handshake not complete by then is cut off.")
@@ -129,7 +147,9 @@ class Settings(BaseSettings):
     )
     body_rate: int = Field(16 << 10, gt=0, description="Bytes of a body that give it a second more.")
     idle_timeout: float = Field(75.0, gt=0, description="An idle connection is closed after this time.")
-    max_in_progress: int = Field(512, gt=0, description="Requests in progress at once; beyond it 503.")
+    max_in_progress: int = Field(
+        512, gt=0, description="Requests in progress at once; beyond it 503. One department has half of them at most."
+    )
     max_in_progress_per_client: int = Field(512, gt=0, description="The same, for one client subsystem.")
     registry_poll: float = Field(0.25, gt=0, description="How often the registry is asked for changes.")
     registry_max_age: float = Field(30.0, gt=0, description="A registry not confirmed for so long refuses everything.")

@@ -7,6 +7,9 @@ Rules:
    Processes with one identity (two gateways, or one and its earlier life) never take each other's replies.
 3. No adapter listening is known at once (the server says so); an adapter that stays silent is known at the deadline.
 4. While the bus is down a request fails at once instead of waiting for its deadline.
+5. When the server reads its configuration anew (somebody was registered) it forgets who was asked what: replies under way are
+   refused. So whoever waits for longer than a second asks the department's instances once a second for the reply, which
+   gives them the right to it again; what was refused before is kept by the adapter, and sent then.
 """
 
 from __future__ import annotations
@@ -17,23 +20,29 @@ import itertools
 import os
 import re
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-import nats.errors
 import structlog
-from nats.aio.client import Client
 
 from exchange.errors import AnswerTimeoutError, BusUnavailableError, OverloadedError
-from exchange.identifiers import subject_token
+from exchange.identifiers import REPLY_VERB, subject_token
 from exchange.nats_link import PING_SECONDS, LinkError, NatsLink, Subscription
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
 
 MIN_SERVER = (2, 12)
 """Older servers ignore message TTL and batch publishing without an error, so they are refused."""
 
 MAX_PAYLOAD = 1 << 20
 RETRY_SECONDS = 0.5
+REMIND_SECONDS = 1.0
+KEPT_REPLIES, KEPT_BYTES = 4096, 8 << 20
+"""What an adapter keeps of its last replies, until it would have been told that one was refused."""
 CONNECT_SECONDS = 5.0
 
 events = structlog.get_logger("datong.bus")
@@ -96,13 +105,15 @@ class BusConnection:
         self._servers = itertools.cycle([urlsplit(url.strip()) for url in urls.split(",")])
         self._tls = tls
         self._name = name
-        self._subscriptions = subscriptions
+        self._subscriptions = list(subscriptions)
         self._ping_seconds = ping_seconds
         self._link: NatsLink | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._there = asyncio.Event()
         self.server_version = ""
+        self.connected_at: datetime | None = None
+        """Since when there is the present link, UTC; None without one."""
 
     @property
     def connected(self) -> bool:
@@ -128,6 +139,9 @@ class BusConnection:
     def on_lost(self) -> None:
         """Called when the connection has ended."""
 
+    def on_unsent(self, subject: bytes) -> None:
+        """Called with the subject of a message that the server refused."""
+
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -147,7 +161,11 @@ class BusConnection:
 
     async def _open(self, host: str, port: int) -> None:
         """Return when there is a link in use."""
-        link = NatsLink(self._name, self._subscriptions, self._on_link_lost, ping_seconds=self._ping_seconds)
+        link = NatsLink(
+            *(self._name, self._subscriptions, self._on_link_lost),
+            ping_seconds=self._ping_seconds,
+            on_unsent=self.on_unsent,
+        )
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().create_connection(
@@ -165,12 +183,14 @@ class BusConnection:
         self.server_version = version
         self._lost.clear()
         self._link = link
+        self.connected_at = datetime.now(UTC)
         self._there.set()
 
     def _on_link_lost(self, link: NatsLink) -> None:
         if link is not self._link:
             return  # an attempt to connect that was given up; the link in use is another
         self._link = None
+        self.connected_at = None
         self._there.clear()
         self._lost.set()
         self.on_lost()
@@ -188,8 +208,35 @@ class NatsBus(BusConnection):
         super().__init__(urls, tls, identity, [Subscription(f"{inbox}.*", self._on_message)], ping_seconds=ping_seconds)
         self._reply_subject = inbox.encode() + b".%d"
         self._counter = itertools.count(1)
-        self._waiting: dict[bytes, tuple[asyncio.Future[bytes], asyncio.TimerHandle]] = {}
+        self._waiting: dict[bytes, tuple[asyncio.Future[bytes], asyncio.TimerHandle, str]] = {}
+        """Reply subject -> who waits, until when, and whom was asked."""
+        self._reminded: frozenset[bytes] = frozenset()
+        self._reminder: asyncio.Task[None] | None = None
+        self._gathering: dict[bytes, _Gathering] = {}
         self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        super().start()
+        self._reminder = asyncio.create_task(self._remind())
+
+    async def stop(self) -> None:
+        if self._reminder is not None:
+            self._reminder.cancel()
+        await super().stop()
+
+    async def _remind(self) -> None:
+        """Ask for what has been waited for since the last look."""
+        waited: frozenset[bytes] = frozenset()
+        while True:
+            await asyncio.sleep(REMIND_SECONDS)
+            link = self._link
+            due = waited & self._waiting.keys()
+            self._reminded = frozenset(due)
+            waited = frozenset(self._waiting)
+            for subject in due:
+                asked = self._waiting[subject][2].split(".")
+                if link is not None and link.writable and asked[0] == "dt":
+                    link.publish(f"dt.i.{asked[2]}.srv.{REPLY_VERB}".encode("ascii"), subject, b"")
 
     def post(self, nats_subject: str, message: bytes, timeout: float, reply: asyncio.Future[bytes]) -> None:
         link = self._link
@@ -202,7 +249,7 @@ class NatsBus(BusConnection):
         else:
             subject = self._reply_subject % next(self._counter)
             timer = self._loop.call_later(timeout, self._expire, subject, timeout)
-            self._waiting[subject] = reply, timer
+            self._waiting[subject] = reply, timer, nats_subject
             link.publish(nats_subject.encode("ascii"), subject, message)
 
     async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
@@ -212,14 +259,55 @@ class NatsBus(BusConnection):
             return await reply
         finally:
             if reply.cancelled():  # given up: nothing may stay behind until the deadline
-                for subject in [each for each, (waits, _) in self._waiting.items() if waits is reply]:
+                for subject in [each for each, (waits, _, _) in self._waiting.items() if waits is reply]:
                     self._waiting.pop(subject)[1].cancel()
+
+    async def ask_all(
+        self,
+        nats_subject: str,
+        message: bytes,
+        within: float,
+        enough: Callable[[Sequence[bytes]], bool],
+        *,
+        settle: float = 0.0,
+    ) -> list[bytes]:
+        """Send a message that several may answer; returns their replies in the order they came.
+
+        Args:
+            within: Seconds until no more are waited for.
+            enough: Asked after each reply; once true, no more are waited for, but those of the next `settle` seconds. If
+                nobody listens, nothing is waited for.
+
+        Raises:
+            BusUnavailableError, OverloadedError: Nothing was sent, or the connection broke.
+        """
+        link = self._link
+        if link is None:
+            raise BusUnavailableError
+        if not link.writable:
+            raise OverloadedError
+        subject = self._reply_subject % next(self._counter)
+        gathering = self._gathering[subject] = _Gathering(enough, self._loop.create_future())
+        try:
+            link.publish(nats_subject.encode("ascii"), subject, message)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    if await gathering.done:
+                        await asyncio.sleep(settle)
+        finally:
+            del self._gathering[subject]
+        return gathering.replies
 
     def _on_message(self, subject: bytes, _: bytes, payload: bytes, nobody: bool) -> None:
         waiting = self._waiting.pop(subject, None)
         if waiting is None:
-            return  # too late: its request has been answered for
-        reply, timer = waiting
+            if gathering := self._gathering.get(subject):
+                gathering.take(payload, nobody)
+            return  # or too late: its request has been answered for
+        reply, timer = waiting[:2]
+        if nobody and subject in self._reminded:
+            self._waiting[subject] = waiting  # nobody is left to be reminded; the question itself was delivered
+            return
         timer.cancel()
         if reply.done():
             return  # nobody waits any more
@@ -229,7 +317,7 @@ class NatsBus(BusConnection):
             reply.set_result(payload)
 
     def _expire(self, subject: bytes, timeout: float) -> None:
-        reply, _ = self._waiting.pop(subject)
+        reply, _, _ = self._waiting.pop(subject)
         if not reply.done():
             reply.set_exception(AnswerTimeoutError(seconds=f"{timeout:g}"))
 
@@ -237,14 +325,48 @@ class NatsBus(BusConnection):
         # The replies awaited can no longer arrive: a new connection has a new subscription.
         waiting, self._waiting = self._waiting, {}
         events.warning("bus.lost", waiting=len(waiting))
-        for reply, timer in waiting.values():
+        for reply, timer, _ in waiting.values():
             timer.cancel()
             if not reply.done():
                 reply.set_exception(BusLostError())
+        for gathering in self._gathering.values():
+            if not gathering.done.done():
+                gathering.done.set_exception(BusUnavailableError())
+
+
+class _Gathering:
+    """Replies to one message that many may answer."""
+
+    __slots__ = ("done", "enough", "replies")
+
+    def __init__(self, enough: Callable[[Sequence[bytes]], bool], done: asyncio.Future[bool]) -> None:
+        self.enough = enough
+        self.done = done
+        self.replies: list[bytes] = []
+
+    def take(self, reply: bytes, nobody: bool) -> None:
+        if not nobody:
+            self.replies.append(reply)
+        if (nobody or self.enough(self.replies)) and not self.done.done():
+            self.done.set_result(not nobody)
 
 
 class ServingBus(BusConnection):
     """An adapter's side of the bus: it takes what comes on its subjects, and replies."""
+
+    def __init__(
+        self,
+        urls: str,
+        tls: ssl.SSLContext,
+        name: str,
+        subscriptions: Sequence[Subscription],
+        *,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        super().__init__(urls, tls, name, subscriptions, ping_seconds=ping_seconds)
+        self._sent: deque[tuple[bytes, bytes]] = deque()
+        self._sent_bytes = 0
+        self._unsent: dict[bytes, bytes] = {}
 
     def reply(self, to: bytes, message: bytes) -> None:
         """Send the one reply to a message that was taken.
@@ -261,6 +383,35 @@ class ServingBus(BusConnection):
         if not to or len(message) > MAX_PAYLOAD:
             raise ValueError(f"a message of {len(message)} bytes, with {'a' if to else 'no'} place to reply to")
         link.publish(to, b"", message)
+        self._sent.append((to, message))
+        self._sent_bytes += len(message)
+        while self._sent_bytes > KEPT_BYTES or len(self._sent) > KEPT_REPLIES:
+            self._sent_bytes -= len(self._sent.popleft()[1])
+
+    def on_unsent(self, subject: bytes) -> None:
+        message = next((message for to, message in reversed(self._sent) if to == subject), None)
+        if message is not None:
+            self._unsent[subject] = message
+            while sum(map(len, self._unsent.values())) > KEPT_BYTES:
+                del self._unsent[next(iter(self._unsent))]
+
+    def send_after_all(self, _: bytes, reply_to: bytes, __: bytes, ___: bool) -> None:
+        """Take a reminder: who waits for this reply still does. What was refused is sent; what is not there yet will be."""
+        message = self._unsent.pop(reply_to, None)
+        if message is not None:
+            with contextlib.suppress(BusUnavailableError, OverloadedError):
+                self.reply(reply_to, message)
+
+    def hears(self, subject: str) -> bool:
+        """Whether the server gives us what is sent to one of our subjects now."""
+        return self._link is not None and subject not in self._link.refused
+
+    async def join(self, subscription: Subscription) -> None:
+        """Take what comes on one more subscription, on later connections, too; returns when the server knows of it."""
+        self._subscriptions.append(subscription)
+        if self._link is not None:
+            with contextlib.suppress(LinkError):
+                await self._link.join(subscription)
 
     async def leave(self, subjects: Collection[str]) -> None:
         """Take no more from the subjects, also on later connections; returns when all that was sent before was taken."""
@@ -303,6 +454,9 @@ async def connect_client(
     Raises:
         BusUnavailableError: No server could be reached, or it is older than 2.12. The client is closed.
     """
+
+    # Loaded for tools only: with what it brings along, it takes 8 MB of a gateway's memory.
+    import nats.errors
 
     async def on_error(error: Exception) -> None:
         # A publish that the server's permissions forbid is told here only, never to the publisher.

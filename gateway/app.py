@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,6 +27,7 @@ from exchange import (
     SearchProcess,
     Settings,
     SigningIdentity,
+    Spool,
     SubjectKeys,
     SubsystemId,
     bus_tls,
@@ -33,10 +35,12 @@ from exchange import (
     sealing_key,
 )
 from gateway import own_certificates
+from gateway.adapter_watch import AdapterWatch
 from gateway.api import audit
 from gateway.api.health import answer_alive
 from gateway.api.management import management_api
 from gateway.change_recorder import ChangeRecorder
+from gateway.contract_check import ContractChecks
 from gateway.exchanges import ExchangeFace, Receive, Scope, Send
 from gateway.issuing import certificates_router, opened_ca
 from gateway.metaservices import Metaservices
@@ -74,6 +78,8 @@ class Gateway:
     """Finds and counts records."""
     vouching: Vouching
     """Who else vouches for the log, and receipts."""
+    adapters: AdapterWatch
+    """What answers for departments now."""
     certificates: APIRouter | None
     """How certificates of the CA that this gateway serves are got, if it serves one."""
 
@@ -232,9 +238,21 @@ async def open_gateway(
         parts.push_async_callback(bus.stop)
         verifier, adapter_keys = SealVerifier(ANSWER_CONTEXT), AdapterKeys(mirror, log)
 
-        def broker(key: PrivateKey) -> Broker:
-            return Broker(bus=bus, log=log, sealing_key=key, verifier=verifier, adapter_key=adapter_keys)
+        streams = asyncio.Semaphore(settings.max_streams)
 
+        def broker(key: PrivateKey) -> Broker:
+            return Broker(
+                bus=bus,
+                log=log,
+                sealing_key=key,
+                verifier=verifier,
+                adapter_key=adapter_keys,
+                stall=settings.stream_stall,
+                streams=streams,
+            )
+
+        contracts = ContractChecks(settings.contract_checks, descriptions)
+        parts.push_async_callback(contracts.stop)
         face = ExchangeFace(
             authenticator=trust.authenticator,
             registry=mirror,
@@ -250,6 +268,10 @@ async def open_gateway(
             max_body=settings.max_body,
             max_in_progress=settings.max_in_progress,
             max_in_progress_per_client=settings.max_in_progress_per_client,
+            body_rate=settings.body_rate,
+            spool=Spool(settings.spool_folder),
+            stall=settings.stream_stall,
+            contracts=contracts,
         )
         if settings.keys_file is not None:
             keys = audit.key_list(trust.trust.pem(), log.vkey, voucher.keys())
@@ -264,7 +286,7 @@ async def open_gateway(
         if settings.ca_folder is not None:
             ca = await parts.enter_async_context(opened_ca(settings.ca_folder, registry))
             _remember(log, ca.chain[:-1])
-            certificates = certificates_router(ca, registry)
+            certificates = certificates_router(ca, registry, mirror)
         await parts.enter_async_context(
             own_certificates.keeping(
                 settings, bus_tls=tls, on_identity=seal_as, on_server_certificate=on_server_certificate
@@ -287,6 +309,7 @@ async def open_gateway(
             subjects,
             search,
             voucher,
+            AdapterWatch(bus),
             certificates,
         )
 

@@ -10,12 +10,14 @@ from ca_auth import Principal, speaks_of_certificates
 from exchange import (
     NOBODY,
     NOT_FORWARDED,
+    Body,
     CallerFacts,
     ClientMismatchError,
     Headers,
     InvalidClientError,
     InvalidRequestError,
     ServiceId,
+    Spooled,
     SubsystemId,
     from_wire,
     header_block,
@@ -57,6 +59,7 @@ class Attempt:
         "quota",
         "represented",
         "service",
+        "spooled",
         "started",
         "subject",
         "user",
@@ -73,6 +76,7 @@ class Attempt:
         self.decision: Decision | None = None
         self.quota: QuotaState | None = None
         self.entered = False
+        self.spooled: Spooled | None = None
         self.certificate = ""
         self.client = SubsystemId("")
         self.service = ServiceId("")
@@ -178,10 +182,11 @@ def traceparent_of(noted: dict[bytes, bytes]) -> str | None:
     return value.decode("latin-1")[:55] if value else None
 
 
-def request_hash(method: str, raw_path: bytes, query: bytes, headers: Headers, body: bytes) -> bytes:
+def request_hash(method: str, raw_path: bytes, query: bytes, headers: Headers, body: Body) -> bytes:
     """X-Road-Request-Hash: base64 of SHA-512 over method, path and forwarded headers, and over the body if there is one."""
     path = b"%b?%b" % (raw_path, query) if query else raw_path
     head = hashlib.sha512(b"%b\r\n%b\r\n%b" % (method.encode(), path, header_block(headers))).digest()
     if body:
-        head = hashlib.sha512(head + hashlib.sha512(body).digest()).digest()
+        digest = hashlib.sha512(body).digest() if isinstance(body, bytes) else body.sha512
+        head = hashlib.sha512(head + digest).digest()
     return base64.b64encode(head)

@@ -38,6 +38,8 @@ _WRONG_CODES_WITHIN: Final = 60.0
 _ADDRESSES: Final = 10_000
 
 _T = TypeVar("_T")
+OnEnrolled = Callable[[Issued], Awaitable[None]]
+"""Told what was issued for a code, before the answer; again for a repeated answer."""
 OnRenewed = Callable[[str, Issued], Awaitable[None]]
 """Told the fingerprint of the old certificate and what was issued instead, before the answer; again for a repeated answer."""
 
@@ -103,6 +105,7 @@ def enrolment_router(
     ca: IssuingCA,
     *,
     peer: Callable[[Request], bytes | None] = peer_of_connection,
+    on_enrolled: OnEnrolled | None = None,
     on_renewed: OnRenewed | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> APIRouter:
@@ -110,6 +113,7 @@ def enrolment_router(
 
     Args:
         peer: The certificate with which the connection was made, proven; None without.
+        on_enrolled: For whoever keeps books of certificates, too: it registers what its code was given out for.
         on_renewed: For whoever keeps books of certificates, too: it registers the new one where the old one was.
         monotonic: Seconds, for counting wrong codes.
     """
@@ -152,6 +156,8 @@ def enrolment_router(
             wrong_codes.count(address)
             events.warning("ca.enrolment.refused", address=address, rule=error.rule)
             raise
+        if on_enrolled is not None:
+            await on_enrolled(issued)
         events.info("ca.enrolled", address=address, holder=issued.row.holder, serial=issued.row.serial)
         return IssuedCertificate.of(issued)
 

@@ -32,9 +32,13 @@ from ca_auth import (
     verify_request,
 )
 from exchange import (
+    INLINE_BODY,
     METASERVICES,
     Answer,
+    AnswerStream,
+    Body,
     Broker,
+    CallerGoneError,
     ClientMismatchError,
     Entropy,
     ExchangeLog,
@@ -50,10 +54,12 @@ from exchange import (
     RequestTimeoutError,
     Rfc3339,
     ServiceId,
+    Spool,
     SubjectKeys,
     SubsystemId,
     TooManyRequestsError,
     UnauthenticatedError,
+    carriage_seconds,
     check_query,
     evidence_digest,
     parse_path,
@@ -62,6 +68,7 @@ from exchange import (
     uuid7,
 )
 from gateway.attempt import Attempt, request_hash, text_of, traceparent_of
+from gateway.contract_check import Asked, ContractChecks, at_hand
 from gateway.metaservices import Metaservices
 from gateway.problems import EXPIRES, render
 from gateway.quota_headers import NAMES, quota_headers
@@ -105,7 +112,17 @@ class ExchangeFace:
         max_body: int,
         max_in_progress: int,
         max_in_progress_per_client: int,
+        body_rate: int,
+        spool: Spool,
+        stall: float,
+        contracts: ContractChecks,
     ) -> None:
+        """
+        Args:
+            body_rate: Bytes a second at which a large request may come at least.
+            spool: Where large requests wait until they are whole.
+            stall: Seconds in which the caller must take a piece of a streamed answer.
+        """
         self._authenticator = authenticator
         self._registry = registry
         self._broker = broker
@@ -122,8 +139,13 @@ class ExchangeFace:
         self._max_body = max_body
         self._max_in_progress = max_in_progress
         self._max_per_client = max_in_progress_per_client
+        self._body_rate = body_rate
+        self._spool = spool
+        self._stall = stall
+        self._contracts = contracts
         self._in_progress = 0
         self._by_client: Counter[SubsystemId] = Counter()
+        self._by_owner: Counter[str] = Counter()
         self._entropy = Entropy()
         self._time_text = Rfc3339()
         self._http_date = HttpDate()
@@ -148,11 +170,26 @@ class ExchangeFace:
             answer = await (
                 self._answer_here(attempt, query) if isinstance(query, Answer) else self._broker.perform(query)
             )
+            if answer.stream is not None:
+                headers = self._headers(attempt, answer, request_hash)
+                if answer.stream.size is not None:
+                    headers.append((b"content-length", b"%d" % answer.stream.size))
+                await self._pour(scope, answer.stream, answer.status, headers, receive, send)
+                return
         except MeshError as error:
             await self._tell(attempt, error, send)
             return
         finally:
             self._leave(attempt)
+        headers = self._headers(attempt, answer, request_hash)
+        body = answer.body
+        if answer.status != 304 and answer.status != 204 and attempt.method != "HEAD":
+            headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _headers(self, attempt: Attempt, answer: Answer, request_hash: bytes) -> Headers:
+        """The headers of an answer, but for what tells its length."""
         headers = [pair for pair in answer.headers if pair[0] not in SET_BY_US]
         headers += (
             (b"x-road-id", attempt.noted.get(b"x-road-id") or attempt.message_id.encode()),
@@ -167,13 +204,52 @@ class ExchangeFace:
             headers += quota_headers(attempt.quota)
         if attempt.principal is not None and attempt.principal.expires_soon:
             headers.append((EXPIRES, attempt.principal.expires_soon))
-        body = answer.body
-        if answer.status != 304 and answer.status != 204 and attempt.method != "HEAD":
-            headers.append((b"content-length", b"%d" % len(body)))
         if not any(name == b"date" for name, _ in headers):
-            headers.append((b"date", self._http_date(asked_ms // 1000)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            headers.append((b"date", self._http_date(attempt.asked_ms // 1000)))
+        return headers
+
+    async def _pour(
+        self, scope: Scope, stream: AnswerStream, status: int, headers: Headers, receive: Receive, send: Send
+    ) -> None:
+        """Pass a streamed answer on as fast as the caller reads it.
+
+        One that breaks after it began ends with the connection, so that nobody takes it for whole.
+
+        Raises:
+            MeshError: It broke before anything of it was passed on.
+        """
+        gone = asyncio.ensure_future(receive())  # whose body is read: nothing comes but the end of the connection
+        begun = False
+
+        async def take(piece: bytes) -> None:
+            nonlocal begun
+            if gone.done():
+                raise CallerGoneError
+            try:
+                async with asyncio.timeout(self._stall):
+                    if not begun:
+                        begun = True
+                        await send({"type": "http.response.start", "status": status, "headers": headers})
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except TimeoutError as error:
+                raise CallerGoneError("caller-reads") from error
+            if gone.done():
+                raise CallerGoneError
+
+        try:
+            await stream.pour(take)
+            async with asyncio.timeout(self._stall):
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:  # it is on the record as answered; the caller does not take the last of it
+            scope["state"]["abort"]()
+        except MeshError as error:
+            if not begun:
+                raise
+            events.warning("exchange.broke_off", code=error.code, rule=error.rule, cause=repr(error.__cause__))
+            scope["state"]["abort"]()
+            await asyncio.wait([gone])
+        finally:
+            gone.cancel()
 
     def seal_as(self, gateway_fingerprint: str, broker: Broker) -> None:
         """Seal with another certificate from now on; `broker` holds its key. What is on its way keeps the old one."""
@@ -257,6 +333,14 @@ class ExchangeFace:
         if decision.grant.signed_requests or b"signature-input" in attempt.noted:
             signature = await self._signature(attempt, decision, scope, body, principal, ready_ms / 1000)
             ready_ms = time.time_ns() // 1_000_000
+        if decision.service.document:
+            whole = body if isinstance(body, bytes) else await at_hand(body)
+            checking = self._contracts.check(
+                Asked(attempt.id, decision.service, attempt.method, segments, query_string, forwarded, whole)
+            )
+            if checking is not None:
+                await checking
+                ready_ms = time.time_ns() // 1_000_000
         if ready_ms - attempt.asked_ms > RECHECK_MS:
             # The body took its time. What counts is who they are and what they may now.
             await self._authenticator.caller(state, ready_ms / 1000)
@@ -278,7 +362,7 @@ class ExchangeFace:
 
         forwarded = self._numbered(attempt, forwarded)
         salt = self._entropy.draw(16)
-        timeout = service.timeout
+        timeout = service.timeout if isinstance(body, bytes) else service.timeout + carriage_seconds(len(body))
         statement = self._statement(
             attempt,
             purpose=decision.purpose,
@@ -323,7 +407,7 @@ class ExchangeFace:
         return answer
 
     async def _signature(
-        self, attempt: Attempt, decision: Decision, scope: Scope, body: bytes, principal: Principal, now: float
+        self, attempt: Attempt, decision: Decision, scope: Scope, body: Body, principal: Principal, now: float
     ) -> RequestSignature | None:
         """The caller's own signature, verified and its nonce spent; None if there is none and none is demanded.
 
@@ -344,11 +428,15 @@ class ExchangeFace:
             headers=headers,
             body=body,
             caller=CallerKey.of(principal.der),
-            now=now,
+            # A large body takes its time; what was signed before it left was signed for when it began.
+            now=now if isinstance(body, bytes) else attempt.asked_ms / 1000,
             # What a caller signs names its purpose: one that the grant implies would be the gateway's word.
             also_covered=("datong-purpose",),
         )
-        await self._nonces.spend(signature)
+        if isinstance(body, bytes):
+            await self._nonces.spend(signature)
+        else:
+            await self._nonces.spend(signature, until=now + len(body) / self._body_rate)
         return signature
 
     def _decide(self, attempt: Attempt, segments: tuple[str, ...], now_ms: int) -> Decision:
@@ -374,18 +462,30 @@ class ExchangeFace:
         Raises:
             OverloadedError: There are as many as may be.
         """
+        owner = attempt.service.rpartition("/")[0]
         if self._in_progress >= self._max_in_progress or self._by_client[attempt.client] >= self._max_per_client:
             raise OverloadedError
+        # A department whose answers are slow leaves room for the others: it has no more in progress than there are places
+        # free. One such has half of all at most, two have a third each, and so on.
+        if self._by_owner.get(owner, 0) >= self._max_in_progress - self._in_progress:
+            raise OverloadedError("owner-limit")
         self._in_progress += 1
         self._by_client[attempt.client] += 1
+        self._by_owner[owner] += 1
         attempt.entered = True
 
     def _leave(self, attempt: Attempt) -> None:
         if attempt.entered:
             self._in_progress -= 1
             self._by_client[attempt.client] -= 1
+            owner = attempt.service.rpartition("/")[0]
+            self._by_owner[owner] -= 1
+            if not self._by_owner[owner]:
+                del self._by_owner[owner]  # or names that callers make up would stay
+        if attempt.spooled is not None:
+            attempt.spooled.close()
 
-    async def _body(self, attempt: Attempt, scope: Scope, receive: Receive, limit: int) -> bytes:
+    async def _body(self, attempt: Attempt, scope: Scope, receive: Receive, limit: int) -> Body:
         """The whole body; the edge sees to it that it arrives in time."""
         length = attempt.noted.get(b"content-length")
         if length is not None and int(length) > limit:
@@ -400,9 +500,32 @@ class ExchangeFace:
             size += len(piece)
             if size > limit:
                 raise PayloadTooLargeError(limit=limit)
-            if not message.get("more_body", False):
+            more = message.get("more_body", False)
+            if size > INLINE_BODY:
+                return await self._spooled(attempt, scope, receive, limit, [*pieces, piece], more)
+            if not more:
                 return b"".join((*pieces, piece)) if pieces else piece
             pieces.append(piece)
+
+    async def _spooled(
+        self, attempt: Attempt, scope: Scope, receive: Receive, limit: int, pieces: list[bytes], more: bool
+    ) -> Body:
+        """The whole body, on disk: `pieces` of it and the rest, read no faster than it is written."""
+        size = sum(map(len, pieces))
+        attempt.spooled = body = self._spool.open(int(attempt.noted.get(b"content-length", size)))
+        for piece in pieces:
+            await body.add(piece)
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _cut_short(scope["state"].get(REFUSAL_KEY))
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            size += len(piece)
+            if size > limit:
+                raise PayloadTooLargeError(limit=limit)
+            await body.add(piece)
+        await body.finish()
+        return body
 
     def _statement(
         self,

@@ -1,7 +1,8 @@
 """The issuing CA that a gateway serves, joined to the registry: who renews stays known to the mesh, who is revoked does not.
 
 Rules:
-1. What is renewed is registered beside what it renews, before it is handed out: its first seal finds it known.
+1. What is enrolled with a code for an adapter is registered as that before it is handed out; so it is let on the bus, and its
+   seals count. What is renewed is registered beside what it renews, before it is handed out: its first seal finds it known.
 2. What the CA has revoked is taken out of the registry within seconds, and so off the bus; nothing puts it back.
 3. The registry's own word stands: what it has revoked gets no successor.
 """
@@ -21,9 +22,9 @@ from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 
 from ca_auth import CertificateRow, CrlKeeper, Issued, IssuingCA
-from exchange import ConflictError, MeshError
+from exchange import ConflictError, MeshError, subsystem_id
 from gateway.enrolment import enrolment_router
-from registry import Registry
+from registry import Registry, RegistryMirror
 
 REGISTRAR: Final = "the CA at this gateway"
 """Who the registry's history names."""
@@ -51,16 +52,41 @@ async def opened_ca(folder: Path, registry: Registry) -> AsyncIterator[IssuingCA
         ca.close()
 
 
-def certificates_router(ca: IssuingCA, registry: Registry) -> APIRouter:
-    """`/v1/certificates` for this CA."""
-    return enrolment_router(ca, on_renewed=Follower(registry).renewed)
+def certificates_router(ca: IssuingCA, registry: Registry, mirror: RegistryMirror | None = None) -> APIRouter:
+    """`/v1/certificates` for this CA.
+
+    Args:
+        mirror: Of this gateway: who has enrolled and asks next finds itself registered.
+    """
+    follower = Follower(registry, mirror)
+    return enrolment_router(ca, on_enrolled=follower.enrolled, on_renewed=follower.renewed)
 
 
 class Follower:
     """Tells the registry what the CA did."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, mirror: RegistryMirror | None = None) -> None:
         self._registry = registry
+        self._mirror = mirror
+
+    async def enrolled(self, issued: Issued) -> None:
+        """Register `issued` if its code was given out for an adapter; done twice is done once.
+
+        Raises:
+            NotRegisteredError: The registry does not know the subsystem yet. The code stays good for the same key.
+        """
+        wanted = issued.row.request
+        if wanted.use != "adapter" or wanted.identity is None:
+            return
+        try:
+            change = await self._registry.register_certificate(
+                subsystem_id(wanted.identity), issued.row.der, use="adapter", by=REGISTRAR, why=_why(issued.row)
+            )
+            if change is not None and self._mirror is not None:
+                await self._mirror.reach(change.version)
+        except ConflictError:
+            # Revoked in the registry since an answer that got lost: to ask again does not undo that.
+            events.warning("ca.enrolment.not_registered", certificate=issued.row.fingerprint)
 
     async def renewed(self, old: str, issued: Issued) -> None:
         """Register `issued` for what the certificate with the fingerprint `old` is registered for; done twice is done once.
@@ -100,6 +126,10 @@ class Follower:
                 why = f"revoked by its CA: {row.reason}"
                 await self._registry.revoke_certificate(row.fingerprint, by=REGISTRAR, why=why)
                 events.warning("ca.revocation.registered", holder=row.holder, certificate=row.fingerprint)
+
+
+def _why(row: CertificateRow) -> str:
+    return f"enrolment by code of {row.by}" + (f": {row.why}" if row.why else "")
 
 
 def _known(ca: IssuingCA, fingerprints: list[str]) -> list[CertificateRow]:

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from exchange import Headers, Language, MeshError
+from exchange import ContractBreachError, Headers, Language, MeshError
 from gateway.quota_headers import quota_headers
 from registry import QuotaExceededError
 
@@ -96,6 +96,7 @@ def _problem(error: MeshError, exchange_id: str, language: Language) -> bytes:
             "next": error.next_in(language),
             "source": error.source,
             **({"pointer": error.pointer} if error.pointer else {}),
+            **({"errors": error.errors_in(language)} if isinstance(error, ContractBreachError) else {}),
         }
     )
 

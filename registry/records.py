@@ -125,6 +125,8 @@ class Service:
     """What callers are told while the service is closed."""
     listed: bool = True
     """A service that is not listed does not exist for those without a grant."""
+    document: str = ""
+    """SHA-256 of its OpenAPI document that counts, hex; empty if it has none. The registry says it (`registry.snapshot`)."""
     owner: SubsystemId = field(init=False)
     nats_subject: str = field(init=False)
 
@@ -235,6 +237,15 @@ class OperationEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentEntry:
+    """That a service has an OpenAPI document; of several, the one with the highest number counts."""
+
+    service: ServiceId
+    number: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """What changed in the registry after some version, up to `version`. Services come without operations."""
 
@@ -248,6 +259,7 @@ class Rows:
     groups: tuple[Group, ...] = ()
     role_grants: tuple[RoleGrant, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
+    documents: tuple[DocumentEntry, ...] = ()
 
 
 def _release(items: tuple[str, ...], masks: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,9 +12,11 @@ from exchange import ServiceId, SubsystemId, member_of
 from registry import tables
 from registry.catalogue.resource import access_of
 from registry.catalogue.tables import resources
+from registry.descriptions.tables import service_documents
 from registry.records import (
     Certificate,
     Change,
+    DocumentEntry,
     Grant,
     Group,
     Member,
@@ -170,6 +172,10 @@ def resource_entry_of_row(row: Row | Mapping[str, Any]) -> ResourceEntry:
     return ResourceEntry(code=row["code"], accesses=accesses, active=row["state"] == "published")
 
 
+def document_of_row(row: Row) -> DocumentEntry:
+    return DocumentEntry(service=row["service"], number=row["number"], sha256=row["sha256"])
+
+
 def grant_row(grant: Grant) -> dict[str, Any]:
     return {
         "id": grant.id,
@@ -278,6 +284,7 @@ async def load_rows(connection: AsyncConnection, since: int) -> Rows:
         groups=tuple([group_of_row(row) async for row in _changed(connection, tables.groups, since)]),
         role_grants=tuple([role_grant_of_row(row) async for row in _changed(connection, tables.role_grants, since)]),
         resources=tuple([resource_entry_of_row(row) async for row in _changed(connection, _entries, since)]),
+        documents=tuple([document_of_row(row) async for row in _changed(connection, _documents, since)]),
     )
 
 
@@ -286,6 +293,10 @@ _entries = (
     sa.select(resources.c.code, resources.c.accesses, resources.c.state, resources.c.version)
     .where(resources.c.number > 0)
     .subquery("entries")
+)
+# Likewise of a document: its text is read when it is needed.
+_documents = sa.select(*(service_documents.c[name] for name in ("service", "number", "sha256", "version"))).subquery(
+    "documents"
 )
 
 

@@ -25,6 +25,7 @@ from registry.patterns import compile_pattern, path_of
 from registry.records import (
     Access,
     Certificate,
+    DocumentEntry,
     Grant,
     Group,
     Member,
@@ -54,6 +55,7 @@ class Snapshot:
 
     __slots__ = (
         "_certificates",
+        "_documents",
         "_holdings",
         "_members",
         "_operation_entries",
@@ -73,7 +75,8 @@ class Snapshot:
     _suspended: frozenset[SubsystemId]
     _stated_services: Mapping[ServiceId, Service]  # as their rows say
     _operation_entries: Mapping[tuple[ServiceId, str, str], OperationEntry]
-    _services: Mapping[ServiceId, Service]  # with operations, and closed when the owner is suspended
+    _documents: Mapping[ServiceId, DocumentEntry]  # the newest of each
+    _services: Mapping[ServiceId, Service]  # with operations and document, and closed when the owner is suspended
     _services_by_nats_subject: Mapping[str, Service]
     _operations: Mapping[ServiceId, OperationIndex]
     _holdings: Holdings
@@ -86,7 +89,7 @@ class Snapshot:
         self = cls()
         self.version = 0
         self._members, self._subsystems, self._suspended = {}, {}, frozenset()
-        self._stated_services, self._operation_entries = {}, {}
+        self._stated_services, self._operation_entries, self._documents = {}, {}, {}
         self._services, self._services_by_nats_subject, self._operations = {}, {}, {}
         self._holdings, self._roles, self._certificates = Holdings.none(), Roles.none(), {}
         return self
@@ -102,10 +105,10 @@ class Snapshot:
             new._certificates = {**self._certificates, **{each.fingerprint: each for each in rows.certificates}}
         new._holdings = self._holdings.with_changes(rows, new._members)
         new._roles = self._roles.with_changes(rows.role_grants) if rows.role_grants else self._roles
-        if not (rows.subsystems or rows.services or rows.operations):
+        if not (rows.subsystems or rows.services or rows.operations or rows.documents):
             new._subsystems, new._suspended = self._subsystems, self._suspended
             new._stated_services, new._operation_entries = self._stated_services, self._operation_entries
-            new._services, new._operations = self._services, self._operations
+            new._services, new._operations, new._documents = self._services, self._operations, self._documents
             new._services_by_nats_subject = self._services_by_nats_subject
             return new
         new._subsystems = {**self._subsystems, **{subsystem.id: subsystem for subsystem in rows.subsystems}}
@@ -115,7 +118,9 @@ class Snapshot:
             **self._operation_entries,
             **{(each.service, each.operation.method, each.operation.path): each for each in rows.operations},
         }
-        new._services = _assembled(new._stated_services, new._operation_entries, new._suspended)
+        newest = sorted(rows.documents, key=lambda each: each.number)
+        new._documents = {**self._documents, **{each.service: each for each in newest}}
+        new._services = _assembled(new._stated_services, new._operation_entries, new._documents, new._suspended)
         new._services_by_nats_subject = {service.nats_subject: service for service in new._services.values()}
         new._operations = {service.id: OperationIndex.of(service.operations) for service in new._services.values()}
         return new
@@ -296,6 +301,7 @@ class Snapshot:
 def _assembled(
     stated: Mapping[ServiceId, Service],
     entries: Mapping[tuple[ServiceId, str, str], OperationEntry],
+    documents: Mapping[ServiceId, DocumentEntry],
     suspended: frozenset[SubsystemId],
 ) -> Mapping[ServiceId, Service]:
     operations: dict[ServiceId, list[Operation]] = {identifier: [] for identifier in stated}
@@ -307,6 +313,7 @@ def _assembled(
             service,
             operations=tuple(operations[identifier]),
             open=service.open and service.owner not in suspended,
+            document=documents[identifier].sha256 if identifier in documents else "",
         )
         for identifier, service in stated.items()
     }

@@ -19,7 +19,7 @@ from deploy.supervisor import Supervisor
 from exchange import ServiceId, SubsystemId, bus_tls
 from tests.ci import missing
 
-_WITH_FIXTURES = ("tests.databases", "tests.foreign.verifiers")
+_WITH_FIXTURES = ("tests.databases", "tests.foreign.verifiers", "tests.mariadb")
 pytest_plugins = [name for name in _WITH_FIXTURES if importlib.util.find_spec(name)]
 
 
@@ -97,6 +97,7 @@ def bus_users(services: dict[SubsystemId, tuple[str, ...]] | None = None) -> Bus
             )
             for subsystem, codes in sorted(services.items())
         ),
+        keys=None,
     )
 
 

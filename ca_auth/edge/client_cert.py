@@ -8,7 +8,8 @@ places:
   nothing per request. On a connection of a TLS terminator (RFC 9440) they are those of the request's `Client-Cert`; if a
   terminator sends what it may not, there is no certificate, and `peer_refusal` says why. `peer_via` is the terminator's
   `Connection` if it came over TLS: its own certificate has to count, too. `peer_spoken_for`: the certificate was handed over
-  by a terminator; that its key is at the other end, we have not seen ourselves.
+  by a terminator; that its key is at the other end, we have not seen ourselves. `abort` ends the connection at once, for an
+  answer that broke off in the middle.
 - `scope["extensions"]["tls"]`: the ASGI TLS extension 0.2, plus `client_cert` (DER) as uvicorn intends to add it
   (Kludex/uvicorn pull request 3132), so that this class can go once uvicorn has it. The dictionary is made once per
   connection and shared by its requests: treat it as read-only.
@@ -62,7 +63,7 @@ class PeerCertificateProtocol(HttpToolsProtocol):
             unix_socket=place if isinstance(place, str) else "", peer=self.peer or "", leaf=der or b"", chain=sent
         )
         self.terminator = type(self).terminators().trusts(self.connection)
-        own = {"peer_der": der, "peer": self.peer, "peer_sent": sent}
+        own = {"peer_der": der, "peer": self.peer, "peer_sent": sent, "abort": transport.abort}
         self.app_state = {**self.app_state, **own, "peer_via": None, "peer_refusal": None, "peer_spoken_for": False}
         self.extensions = {} if tls is None else {"tls": tls_extension(tls, der)}
 

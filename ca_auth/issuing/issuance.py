@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -37,6 +37,8 @@ class CertificateRequest:
     """A natural person's number, `<scheme><country>-<number>` (ETSI EN 319 412-1 5.1.3), as the subject's serialNumber."""
     self_renewing: bool = False
     """Whether a certificate without identity may call as a client all the same: a server that asks its CA for the next."""
+    use: Literal["", "adapter"] = ""
+    """What the registry is told when a certificate was enrolled for; nothing of it stands in the certificate."""
 
     @classmethod
     def for_subsystem(cls, subsystem: SubsystemId, organization: str | None = None) -> Self:

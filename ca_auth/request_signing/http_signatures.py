@@ -41,6 +41,7 @@ from ca_auth.request_signing.signature_refusals import (
     refuse_form,
 )
 from exchange import (
+    Body,
     RequestParts,
     SignatureBaseError,
     SignatureMismatchError,
@@ -114,7 +115,7 @@ def verify_request(
     path: bytes,
     query: bytes,
     headers: Sequence[tuple[bytes, bytes]],
-    body: bytes,
+    body: Body,
     caller: CallerKey,
     now: float,
     authority: bytes | None = None,

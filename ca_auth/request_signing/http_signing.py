@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca_auth.edge.client_cert import fingerprint_of
 from ca_auth.request_signing.http_signatures import TAG, required_components
 from exchange import (
+    Body,
     RequestParts,
     SignatureComponent,
     SignatureParameters,
@@ -45,7 +46,7 @@ def sign_request(
     path: bytes,
     query: bytes,
     headers: Sequence[tuple[bytes, bytes]],
-    body: bytes,
+    body: Body,
     created: int,
     nonce: str = "",
     scheme: str = "https",
@@ -91,8 +92,12 @@ def sign_request(
     return new
 
 
+HASHED_BODY: Final = "datong.body"
+"""Key in a request's extensions: an `exchange.HashedBody`, the digests of a body that is streamed."""
+
+
 class Signer:
-    """`auth` of an httpx client: signs each request as it goes out. Bodies must be in memory, not streamed.
+    """`auth` of an httpx client: signs each request as it goes out. Of a streamed body the digests must be in its extensions.
 
     Args:
         key: The private key of the certificate the client connects with.
@@ -123,7 +128,7 @@ class Signer:
             path=path,
             query=query,
             headers=request.headers.raw,
-            body=request.content,
+            body=request.extensions.get(HASHED_BODY) or request.content,
             created=int(self._clock()),
             scheme=request.url.scheme,
         )

@@ -29,6 +29,8 @@ from exchange import DatabaseFailedError, GroupCommit, SqliteWriter, Unavailable
 
 REMEMBERED_SECONDS: Final = 120
 """How long after `created` a nonce is known."""
+_LONG: Final = 10
+"""Times as long as others: that is not remembered in memory."""
 _FORGET_EVERY: Final = 10.0
 """Seconds between two clearings of the table."""
 
@@ -81,14 +83,18 @@ class NonceStore:
         table = SqliteNonceTable(writer) if isinstance(writer, SqliteWriter) else PostgresqlNonceTable(writer)
         return cls(table, clock=clock, timeout=timeout)
 
-    async def spend(self, signature: RequestSignature) -> None:
+    async def spend(self, signature: RequestSignature, *, until: float = 0.0) -> None:
         """Return when the nonce of a verified signature counts as used from now on, everywhere.
+
+        Args:
+            until: Unix second until which it is to be known at least: while a request that began with it may still come.
 
         Raises:
             RequestSignatureError: Rule `signature-nonce`: it was used before.
             NoncesUnavailableError: It is not known to be on disk.
         """
-        if not await self.use(signature.keyid, signature.nonce, signature.created + REMEMBERED_SECONDS):
+        until = max(until, signature.created) + REMEMBERED_SECONDS
+        if not await self.use(signature.keyid, signature.nonce, until):
             raise nonce_used()
 
     async def use(self, fingerprint: str, nonce: str, until: float) -> bool:
@@ -109,6 +115,12 @@ class NonceStore:
             raise NoncesUnavailableError
         # Should it come too late, it may still get there. It stays seen: the caller signs again.
         self._seen.add(key)
+        if until > self._clock() + _LONG * REMEMBERED_SECONDS:
+            # In memory only as long as it takes to write: the database knows it longer than the others are kept here.
+            try:
+                return await self._commits.submit((key, int(until)))
+            finally:
+                self._seen.discard(key)
         self._order.append((until, key))
         return await self._commits.submit((key, int(until)))
 

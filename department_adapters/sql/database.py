@@ -1,47 +1,69 @@
-"""A department's database, read and nothing else: the part of the SQL source in which PostgreSQL and SQLite differ.
+"""A department's database, read and nothing else: what the SQL source needs of one, and which URLs name one.
 
-Rules:
-1. PostgreSQL: each query is a read-only transaction of its own, always rolled back. SQLite: the file is opened read-only,
-   and an authorizer lets nothing but reading be compiled.
-2. Rows come as they are asked for; those beyond the limit stay in the database.
-3. Who no longer waits has the query ended in the database. PostgreSQL is told by its driver; SQLite's thread looks, every
-   so many steps, whether it is to go on.
+Rules, kept by each kind (`postgresql.py`, `mysql.py`, `sqlite.py`) in its own way:
+1. Nothing is written, and the database itself sees to that.
+2. Values travel beside the statement, never in its text.
+3. Rows come a few at a time; those nobody wants stay in the database.
+4. Who no longer waits has the query ended in the database.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import quote
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-import asyncpg
-from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import dialects
+from sqlalchemy.engine import URL, Dialect, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.sql.elements import TextClause
 
-from exchange import BackendError
+LONGEST_STATEMENT = 120
+"""Seconds; no exchange waits longer. Cancelling is what ends a query; this is for when that got lost."""
+CHUNK = 64
+"""Rows fetched at once: so many may be in memory beyond what the answer holds."""
 
-Row = dict[str, Any]
+_TLS_OPTIONS = frozenset(("ssl_ca", "ssl_cert", "ssl_key"))
+_MYSQL_OPTIONS = _TLS_OPTIONS | {"unix_socket"}
+"""What may follow the `?` of its URL: the driver would take every one of its own arguments from there."""
 
-_DATABASE_ERRORS = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error)
-"""SQLAlchemy lets the drivers' own errors through when they come while rows are fetched."""
-_LONGEST_STATEMENT = 120_000
-"""Milliseconds; no exchange waits longer. Cancelling is what ends a query; this is for when that got lost."""
-_STEPS = 10_000
-"""Of SQLite's machine, after which it looks whether anybody still waits: about a tenth of a millisecond."""
-_READING = frozenset(
-    (
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_RECURSIVE,
-        sqlite3.SQLITE_TRANSACTION,
-    )
-)
+_KINDS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
+
+
+class UnfitValueError(Exception):
+    """A value is none of the type that the query makes of it: a date that no calendar has, say. The database is well."""
+
+
+class Sink(Protocol):
+    """Where rows go while they are read."""
+
+    def begin(self, names: Sequence[str]) -> None:
+        """The columns' names. Called again if the query had to be put a second time: what was taken so far is void."""
+
+    @property
+    def wanted(self) -> int:
+        """The most rows that may still be taken; 0: no more."""
+
+    def take(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Some rows, in order."""
+
+
+class Database(Protocol):
+    """One database. Many queries run at once; `start` and `stop` are called once each."""
+
+    url: URL
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def read(self, query: TextClause, values: Mapping[str, object], sink: Sink) -> None:
+        """Put a query and hand its rows over until no more are wanted; may be cancelled.
+
+        Raises:
+            UnfitValueError: A value is not one that the database takes in its place.
+            BackendError: The database is away, or did not do what the query says.
+        """
 
 
 def database_url(database: str) -> URL:
@@ -49,128 +71,75 @@ def database_url(database: str) -> URL:
     try:
         url = make_url(database)
     except (ArgumentError, ValueError) as error:
-        raise ValueError("not a database URL, postgresql://user@host/name or sqlite:///path") from error
-    backend = url.get_backend_name()
-    if backend not in ("postgresql", "sqlite") or not url.database or url.database == ":memory:":
-        raise ValueError("an adapter's database is postgresql://user@host/name or a file, sqlite:///path")
+        raise ValueError("not a database URL, postgresql://user@host/name, mysql://... or sqlite:///path") from error
+    if url.get_backend_name() not in _KINDS or not url.database or url.database == ":memory:":
+        raise ValueError(
+            "an adapter's database is postgresql://user@host/name, mysql://user@host/name or a file, sqlite:///path"
+        )
+    if kind_of(url) == "mysql" and (unknown := set(url.query) - _MYSQL_OPTIONS):
+        raise ValueError(f"the database URL's option {min(unknown)!r} is not known")
     return url
 
 
-class ReadOnlyDatabase:
-    """Runs queries."""
+def kind_of(url: URL) -> str:
+    """`postgresql`, `mysql` (MariaDB as well) or `sqlite`."""
+    return _KINDS[url.get_backend_name()]
 
-    def __init__(self, url: URL, connections: int) -> None:
-        """
-        Args:
-            url: From `database_url`.
-            connections: Most connections at once.
-        """
-        self.url = url
-        self._connections = connections
-        self._sqlite = url.get_backend_name() == "sqlite"
-        self._engine: AsyncEngine | None = None
 
-    async def start(self) -> None:
-        self._engine = (_sqlite_engine if self._sqlite else _postgresql_engine)(self.url, self._connections)
+def tls_of(url: URL) -> tuple[URL, ssl.SSLContext | None]:
+    """The URL without the options `ssl_ca`, `ssl_cert` and `ssl_key`, and what they say; None: they are not given.
 
-    async def stop(self) -> None:
-        if self._engine is not None:
-            await self._engine.dispose()
+    Raises:
+        ValueError: A file cannot be used, or a certificate is given without what the server is to be checked by.
+    """
+    given = {name: str(url.query[name]) for name in _TLS_OPTIONS if name in url.query}
+    if not given:
+        return url, None
+    if "ssl_ca" not in given:
+        raise ValueError("the database URL's ssl_cert and ssl_key go with ssl_ca, by which the server is checked")
+    try:
+        context = ssl.create_default_context(cafile=given["ssl_ca"])
+        if "ssl_cert" in given:
+            context.load_cert_chain(given["ssl_cert"], given.get("ssl_key"), password="")
+    except OSError as error:
+        raise ValueError(f"the database URL's ssl_ca, ssl_cert or ssl_key: {error}") from error
+    return url.difference_update_query(_TLS_OPTIONS), context
 
-    async def rows(self, query: TextClause, values: Mapping[str, object], limit: int) -> list[Row]:
-        """The first `limit` rows of a query; may be cancelled.
 
-        Raises:
-            BackendError: The database is away, or did not do what the query says.
-        """
-        read = self._from_sqlite if self._sqlite else self._from_postgresql
-        try:
+def dialect_of(kind: str) -> Dialect:
+    """How a kind of database spells things; its driver is not loaded."""
+    made: Dialect = dialects.registry.load(kind)()
+    return made
+
+
+def quoted(dialect: Dialect, name: str) -> str:
+    """The name of a column, table or schema as it stands in a query of `adapter.toml`: a colon in it is no parameter."""
+    return dialect.identifier_preparer.quote(name).replace(":", "\\:")
+
+
+def open_database(url: URL, connections: int) -> Database:
+    """The database at a URL, not yet connected; drivers of other kinds are not loaded.
+
+    Args:
+        url: From `database_url`.
+        connections: Most connections at once.
+
+    Raises:
+        ValueError: The driver is not installed; the message says what to install.
+    """
+    match kind_of(url):
+        case "postgresql":
+            from department_adapters.sql.postgresql import PostgresqlDatabase
+
+            return PostgresqlDatabase(url, connections)
+        case "mysql":
             try:
-                return await read(query, values, limit)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                # A kept connection was closed by the database, so all of them are renewed. Reading twice harms nobody.
-                return await read(query, values, limit)
-        except _DATABASE_ERRORS as error:
-            raise BackendError from error
+                from department_adapters.sql.mysql import MysqlDatabase
+            except ModuleNotFoundError as error:
+                raise ValueError("MySQL and MariaDB need another library: pip install 'datong[mysql]'") from error
 
-    async def _from_postgresql(self, query: TextClause, values: Mapping[str, object], limit: int) -> list[Row]:
-        assert self._engine is not None, "start() comes first"
-        async with self._engine.connect() as connection, connection.stream(query, values) as result:
-            return [dict(row) for row in await result.mappings().fetchmany(limit)]
+            return MysqlDatabase(url, connections)
+        case _:
+            from department_adapters.sql.sqlite import SqliteDatabase
 
-    async def _from_sqlite(self, query: TextClause, values: Mapping[str, object], limit: int) -> list[Row]:
-        # Cancelled in the middle, the connection would be closed, and that would wait for its thread to come to the end of
-        # the query. So the query is a task of its own, which is stopped, not cancelled.
-        brakes: list[_Brake] = []
-        task = asyncio.create_task(self._with_brake(query, values, limit, brakes))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if brakes:
-                brakes[0].pulled = True
-            else:
-                task.cancel()  # it has no connection yet
-            await asyncio.gather(task, return_exceptions=True)
-            raise
-
-    async def _with_brake(
-        self, query: TextClause, values: Mapping[str, object], limit: int, brakes: list[_Brake]
-    ) -> list[Row]:
-        assert self._engine is not None, "start() comes first"
-        async with self._engine.connect() as connection:
-            brake: _Brake = (await connection.get_raw_connection()).info["brake"]
-            brake.pulled = False
-            brakes.append(brake)
-            async with connection.stream(query, values) as result:
-                return [dict(row) for row in await result.mappings().fetchmany(limit)]
-
-
-class _Brake:
-    """Of one connection to SQLite: pulled, the query that runs there ends with an error."""
-
-    pulled = False
-
-    def __call__(self) -> bool:
-        return self.pulled
-
-
-def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
-    return create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
-        pool_size=connections,
-        max_overflow=0,
-        hide_parameters=True,  # an error is logged, the person asked about is not
-        execution_options={"postgresql_readonly": True},
-        connect_args={
-            "server_settings": {
-                "application_name": "datong adapter",
-                "default_transaction_read_only": "on",
-                "statement_timeout": str(_LONGEST_STATEMENT),
-            }
-        },
-    )
-
-
-def _sqlite_engine(url: URL, connections: int) -> AsyncEngine:
-    # `%`, `?` and `#` in a path would be read as parts of SQLite's own URI.
-    file = f"file:{quote(url.database or '')}"
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=file, query={"mode": "ro", "uri": "true"}),
-        pool_size=connections,
-        max_overflow=0,
-        hide_parameters=True,
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        brake = record.info["brake"] = _Brake()
-        connection.run_async(lambda driver: driver.set_progress_handler(brake, _STEPS))
-        connection.run_async(lambda driver: driver.set_authorizer(_only_reading))
-
-    return engine
-
-
-def _only_reading(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+            return SqliteDatabase(url, connections)

@@ -1,105 +1,81 @@
-"""A source over a department's SQL database (PostgreSQL, SQLite): declared operations, each one parameterised query.
+"""A source over a department's SQL database (PostgreSQL, MySQL, MariaDB, SQLite): declared operations, each one query.
 
 Rules:
 1. Only declared operations exist. Values reach the database as bound parameters, never as text of a statement.
 2. Nothing is written; the database sees to that, not a look at the statement (`department_adapters.sql.database`). Give the
-   adapter a role that may only read as well, on PostgreSQL: what a function does elsewhere is not rolled back.
-3. A query ends at the exchange's deadline, in the database as well, and rows beyond the limit are not fetched.
-4. `one` answers the first row as an object, or 404; `many` an object {"items": [...], "truncated": false}.
-5. A parameter is text, or a whole number of 64 bits when it is listed under `integers`; for any other type the query says
-   so: `WHERE born = CAST(:born AS date)`. An optional parameter that is not given is NULL:
-   `WHERE (:name IS NULL OR name = :name)`.
-6. A parameter that is not declared, given twice or not UTF-8 is refused with 400: a filter that is misspelt must not
-   answer with everything.
+   adapter an account that may only read as well: what a function does elsewhere is not rolled back.
+3. A query ends at the exchange's deadline, or at its own if that comes first, in the database as well; rows that do not fit
+   are not fetched.
+4. `one` answers the first row as an object, or 404; `many` an object {"items": [...], "truncated": false}; in pages it is
+   {"items": [...], "next": "..."}, `next` being what to send as `cursor` for the next page, or null. A page may be shorter
+   than its size: the limit of bytes holds for it as well.
+5. What is wrong with a parameter or a cursor is told with 400: by the adapter, or, where the query makes a date or the like
+   of a text, by the database. In whose words, nobody is told.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
-from urllib.parse import parse_qsl, quote, unquote
 
-import msgspec
-from sqlalchemy import BigInteger, String, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
+from department_adapters.cursors import Cursors
 from department_adapters.source import SourceAnswer, SourceRequest
-from department_adapters.sql.database import ReadOnlyDatabase, database_url
+from department_adapters.sql.database import UnfitValueError, database_url, kind_of, open_database
+from department_adapters.sql.operation import SqlOperation, Values, path_pattern, statement, values_of
+from department_adapters.sql.pages import PagedQuery, PageRows, place_of
+from department_adapters.sql.rows import Rows, encode
+from exchange import AnswerTimeoutError, BackendError
 
-_PARAMETER = re.compile(r"\{([^{}]*)\}")
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
-_INTEGER = re.compile(r"-?[0-9]{1,18}")  # what fits into 64 bits, in ASCII digits
-_SEGMENT_SAFE = "!$&'()*+,;=:@-._~/"
-"""As the gateway writes paths, so that a template in other scripts meets them."""
-# Decimals as text keep their digits; what JSON has no form for (an address, a range) is told as text.
-_encode = msgspec.json.Encoder(decimal_format="string", enc_hook=str).encode
+_MAX_ANSWER = 64 << 20
+_AROUND = 1024
+"""Bytes of an answer that are no rows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SqlOperation:
-    """One declared question to the database.
-
-    Args:
-        path: Template such as `/divisions/{code}`; the parameters in braces are bound to the query by name.
-        query: SQL with named parameters, `SELECT ... WHERE code = :code`.
-        result: `one` row or `many`.
-        optional: Parameters taken from the query string, absent ones bound as NULL.
-        required: Parameters that must be in the query string, else 400.
-        integers: Parameters that must be whole numbers, else 400.
-
-    Raises:
-        ValueError: The parts contradict each other; the message says how.
-    """
-
-    method: Literal["GET"] = "GET"
-    path: str
-    query: str
-    result: Literal["one", "many"] = "one"
-    optional: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    integers: tuple[str, ...] = ()
-    max_rows: int = 500
-
-    def __post_init__(self) -> None:
-        names = [*_PARAMETER.findall(self.path), *self.optional, *self.required]
-        for name in names:
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"the parameter {name!r} must be a-z, 0-9 and _, and not begin with a digit")
-            if names.count(name) > 1:
-                raise ValueError(f"the parameter {name!r} is declared twice")
-        if "{" in _PARAMETER.sub("", self.path) or "}" in _PARAMETER.sub("", self.path):
-            raise ValueError(f"the path {self.path!r} has a brace that belongs to no parameter")
-        if unknown := set(self.integers) - set(names):
-            raise ValueError(f"integers names {min(unknown)!r}, which is no parameter")
-        bound = set(text(self.query).compile().params)
-        if unknown := bound - set(names):
-            raise ValueError(f"the query binds :{min(unknown)}, which is no parameter (a colon of its own is \\:)")
-        if unused := set(names) - bound:
-            raise ValueError(f"the parameter {min(unused)!r} is not used in the query")
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of those in the path, then of those in the query string."""
-        return (*_PARAMETER.findall(self.path), *self.required, *self.optional)
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    operation: SqlOperation
+    all_rows: TextClause
+    pages: PagedQuery | None
 
 
 class SqlSource:
     """Answers declared operations from a database."""
 
-    def __init__(self, database: str, operations: Sequence[SqlOperation], *, connections: int = 10) -> None:
+    def __init__(
+        self,
+        database: str,
+        operations: Sequence[SqlOperation],
+        *,
+        connections: int = 10,
+        max_answer: int = _MAX_ANSWER,
+        cursor_secret: bytes = b"",
+    ) -> None:
         """
         Args:
-            database: `sqlite:///path`, `postgresql://user@host/name`.
+            database: `postgresql://user@host/name`, `mysql://user@host/name`, `sqlite:///path`.
             operations: What may be asked; of those whose path matches, the first.
             connections: Most connections at once.
+            max_answer: Largest answer in bytes.
+            cursor_secret: As in `Cursors`.
 
         Raises:
-            ValueError: The URL names no such database.
+            ValueError: The URL names no such database, or its driver is not installed.
         """
-        self._database = ReadOnlyDatabase(database_url(database), connections)
-        self._operations = [(_pattern(each.path), _statement(each), each) for each in operations]
+        url = database_url(database)
+        kind = kind_of(url)
+        self._database = open_database(url, connections)
+        self._max_bytes = max(max_answer - _AROUND, 1)
+        self._cursors = Cursors(cursor_secret)
+        self._operations = [
+            (
+                path_pattern(each.path),
+                _Declared(each, statement(each), PagedQuery(each, each.page, kind) if each.page else None),
+            )
+            for each in operations
+        ]
 
     async def start(self) -> None:
         await self._database.start()
@@ -111,86 +87,78 @@ class SqlSource:
         if request.method not in ("GET", "HEAD"):
             return _problem(405, "Only GET and HEAD are offered here.", (b"allow", b"GET, HEAD"))
         path, _, query_string = request.target.decode("latin-1").partition("?")
-        for pattern, statement, operation in self._operations:
+        for pattern, declared in self._operations:
             if match := pattern.fullmatch(path or "/"):
-                try:
-                    values = _values(operation, match.groupdict(), query_string)
-                except ValueError as error:
-                    answer = _problem(400, str(error))
-                else:
-                    answer = await self._run(statement, operation, values)
+                answer = await self._answer(declared, match.groupdict(), query_string)
                 return SourceAnswer(answer.status, answer.headers, b"") if request.method == "HEAD" else answer
         return _problem(404, "There is no such operation.")
 
-    async def _run(
-        self, statement: TextClause, operation: SqlOperation, values: dict[str, str | int | None]
+    async def _answer(self, declared: _Declared, in_path: dict[str, str], query_string: str) -> SourceAnswer:
+        operation = declared.operation
+        try:
+            values, cursor = values_of(operation, in_path, query_string)
+        except ValueError as error:
+            return _problem(400, str(error))
+        try:
+            if declared.pages is not None:
+                return await self._page(operation, declared.pages, values, cursor)
+            return await self._whole(operation, declared.all_rows, values)
+        except UnfitValueError as error:
+            if not values:
+                raise BackendError from error
+            return _problem(400, "The database takes no such value for a parameter.")
+
+    async def _whole(self, operation: SqlOperation, query: TextClause, values: Values) -> SourceAnswer:
+        one = operation.result == "one"
+        rows = Rows(
+            max_rows=1 if one else operation.max_rows,
+            look_beyond=not one,
+            max_bytes=self._limit(operation),
+            booleans=operation.booleans,
+            json=operation.json,
+        )
+        await self._read(operation, query, values, rows)
+        if not one:
+            return _json(b'{"items":[', b",".join(rows.items), b'],"truncated":', encode(rows.more), b"}")
+        return _json(rows.items[0]) if rows.items else _problem(404, "There is no such record.")
+
+    async def _page(
+        self, operation: SqlOperation, pages: PagedQuery, values: Values, cursor: str | None
     ) -> SourceAnswer:
-        limit = 1 if operation.result == "one" else operation.max_rows + 1
-        rows = await self._database.rows(statement, values, limit)
-        if operation.result == "one":
-            return _json(200, rows[0]) if rows else _problem(404, "There is no such record.")
-        truncated = len(rows) > operation.max_rows
-        return _json(200, {"items": rows[: operation.max_rows], "truncated": truncated})
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    """What matches the paths of a template, still percent-encoded."""
-    parts = _PARAMETER.split(template)
-    return re.compile(
-        "".join(
-            f"(?P<{part}>[^/]+)" if index % 2 else re.escape(quote(part, safe=_SEGMENT_SAFE))
-            for index, part in enumerate(parts)
+        assert operation.page is not None
+        question = [operation.path.encode(), encode(list(operation.page.by)), encode(sorted(values.items()))]
+        query, all_values = pages.first, dict[str, object](values)
+        if cursor is not None:
+            try:
+                query, place = pages.after(self._cursors.open(cursor, question))
+            except ValueError:
+                return _problem(400, "The cursor is not one of this question: begin again without it.")
+            all_values |= place
+        rows = PageRows(
+            operation.page, max_bytes=self._limit(operation), booleans=operation.booleans, json=operation.json
         )
-    )
+        await self._read(operation, query, all_values, rows)
+        following = self._cursors.seal(place_of(rows.last), question) if rows.more else None
+        return _json(b'{"items":[', b",".join(rows.items), b'],"next":', encode(following), b"}")
+
+    async def _read(self, operation: SqlOperation, query: TextClause, values: Mapping[str, object], rows: Rows) -> None:
+        if operation.timeout is None:  # the exchange's deadline is kept by who asks
+            await self._database.read(query, values, rows)
+            return
+        try:
+            async with asyncio.timeout(operation.timeout):
+                await self._database.read(query, values, rows)
+        except TimeoutError as error:
+            raise AnswerTimeoutError(seconds=f"{operation.timeout:g}") from error
+
+    def _limit(self, operation: SqlOperation) -> int:
+        return self._max_bytes if operation.max_bytes is None else min(self._max_bytes, operation.max_bytes)
 
 
-def _statement(operation: SqlOperation) -> TextClause:
-    # With a type, a parameter that is NULL or stands where any type may stand has one in PostgreSQL as well.
-    return text(operation.query).bindparams(
-        *(
-            bindparam(name, type_=BigInteger() if name in operation.integers else String())
-            for name in operation.parameters
-        )
-    )
-
-
-def _values(operation: SqlOperation, in_path: dict[str, str], query_string: str) -> dict[str, str | int | None]:
-    """The parameters' values; raises ValueError with a text for the caller."""
-    given: dict[str, str] = {}
-    try:
-        for name, value in in_path.items():
-            given[name] = unquote(value, errors="strict")
-        pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=100)
-    except UnicodeDecodeError as error:
-        raise ValueError("A parameter is not UTF-8.") from error
-    except ValueError as error:
-        raise ValueError("There are too many parameters.") from error
-    for name, value in pairs:
-        if name not in operation.required and name not in operation.optional:
-            raise ValueError(f"The query parameter {name[:40]!r} is not known here.")
-        if name in given:
-            raise ValueError(f"The query parameter {name!r} is given twice.")
-        given[name] = value
-    values: dict[str, str | int | None] = dict.fromkeys(operation.optional)
-    for name in operation.required:
-        if not given.get(name):
-            raise ValueError(f"The query parameter {name!r} is required.")
-    for name, value in given.items():
-        if name in operation.integers:
-            if not _INTEGER.fullmatch(value):
-                raise ValueError(f"The parameter {name!r} must be a whole number.")
-            values[name] = int(value)
-        elif "\0" in value:  # which PostgreSQL has no place for
-            raise ValueError(f"The parameter {name!r} holds a character that cannot be stored.")
-        else:
-            values[name] = value
-    return values
-
-
-def _json(status: int, value: object) -> SourceAnswer:
-    return SourceAnswer(status, [(b"content-type", b"application/json")], _encode(value))
+def _json(*parts: bytes) -> SourceAnswer:
+    return SourceAnswer(200, [(b"content-type", b"application/json")], b"".join(parts))
 
 
 def _problem(status: int, detail: str, *headers: tuple[bytes, bytes]) -> SourceAnswer:
-    body = _encode({"type": "about:blank", "status": status, "detail": detail})
+    body = encode({"type": "about:blank", "status": status, "detail": detail})
     return SourceAnswer(status, [(b"content-type", b"application/problem+json"), *headers], body)

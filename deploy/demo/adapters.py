@@ -1,4 +1,4 @@
-"""The `adapter.toml` of the two departments that answer, as text: what a department would write for itself.
+"""The `adapter.toml` of the departments that answer, as text: what a department would write for itself.
 
 The files go to `<data>/adapters/<key>/adapter.toml`; paths in them are relative to that folder, so that the data folder
 can be moved. Only the addresses of the bus and of the department's own system are filled in.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from string import Template
 
-from deploy.demo.identities import CIVIL_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.demo.identities import CIVIL_SUBSYSTEM, HEALTH_SUBSYSTEM, LAND_SUBSYSTEM, TAX_SUBSYSTEM
 
 _HEAD = """\
 [adapter]
@@ -33,6 +33,8 @@ _TAX = """
 [services.enterprises]
 source = "http"
 base_url = $base_url
+# 地址不是公网地址时，须在此列出。 Addresses that are not public are listed here.
+allow_addresses = ["127.0.0.0/8"]
 """
 
 # Portable between SQLite and PostgreSQL; the cast tells PostgreSQL the type of a parameter that may be NULL.
@@ -78,6 +80,73 @@ SELECT number, marital_status, spouse_number, married_on FROM residents WHERE nu
 """
 
 
+_HEALTH = """
+# 出生医学证明：一个工作簿，按公民身份号码查询。未列出的列不会离开本部门。
+# Birth certificates: one workbook, asked by citizen number. Columns that are not listed never leave.
+[services.births]
+source = "files"
+files = "../../backends/health/births*.xlsx"
+sheet = "出生医学证明"
+header = 3
+table = "births"
+key = "number"
+columns.certificate = "证明编号"
+columns.number = "公民身份号码"
+columns.name = "姓名"
+columns.sex = "性别"
+columns.born_on = "出生日期"
+columns.mother_number = "母亲公民身份号码"
+columns.father_number = "父亲公民身份号码"
+types.born_on = "date"
+
+# 预防接种记录：每年一个 CSV 文件，新增或更换文件后自动生效。
+# Vaccinations: one CSV a year; files that are added or replaced count by themselves.
+[services.vaccinations]
+source = "files"
+files = "../../backends/health/vaccinations-*.csv"
+table = "vaccinations"
+key = "record"
+listing = true
+required = ["number"]
+columns.record = "接种编号"
+columns.number = "公民身份号码"
+columns.vaccine = "疫苗"
+columns.dose = "剂次"
+columns.given_on = "接种日期"
+columns.site = "接种单位"
+types.dose = "integer"
+types.given_on = "date"
+"""
+
+_LAND = """
+# 不动产登记系统只有 SOAP 接口；WSDL 中的操作在此以 JSON 提供。故障名称对应的状态码在此声明，故障文字不会离开本部门。
+# The register of real estate speaks SOAP only; operations of its WSDL are offered as JSON. Faults that callers may know of are
+# listed with their status; what they say in words never leaves.
+[services.properties]
+source = "soap"
+wsdl = "land_bureau.wsdl"
+address = $address
+allow_addresses = ["127.0.0.0/8"]
+
+[services.properties.faults]
+PropertyNotFound = 404
+InvalidNumber = 400
+
+[[services.properties.operations]]
+path = "/properties/{unit_number}"
+soap = "GetProperty"
+method = "GET"
+parameters.unit_number = "unitNumber"
+result = "property"
+
+[[services.properties.operations]]
+path = "/owners/{number}/properties"
+soap = "FindByOwner"
+method = "GET"
+parameters.number = "ownerNumber"
+"""
+
+
 def tax_adapter(*, bus_url: str, base_url: str, renewal_url: str = "") -> str:
     """The tax bureau's file.
 
@@ -102,6 +171,23 @@ def civil_adapter(
     """
     values = {"bus_url": bus_url, "database": database, "renewal_url": renewal_url}
     return _text(_HEAD + _CIVIL, "civil", CIVIL_SUBSYSTEM, "示例市民政局适配器", **values)
+
+
+def health_adapter(*, bus_url: str, renewal_url: str = "") -> str:
+    """The health bureau's file; arguments as for the tax bureau."""
+    values = {"bus_url": bus_url, "renewal_url": renewal_url}
+    return _text(_HEAD + _HEALTH, "health", HEALTH_SUBSYSTEM, "示例市卫生健康局适配器", **values)
+
+
+def land_adapter(*, bus_url: str, address: str, renewal_url: str = "") -> str:
+    """The natural-resources bureau's file; it stands beside the bureau's WSDL.
+
+    Args:
+        address: Of the bureau's own SOAP service, `http://host:port/path`.
+        bus_url, renewal_url: As for the tax bureau.
+    """
+    values = {"bus_url": bus_url, "address": address, "renewal_url": renewal_url}
+    return _text(_HEAD + _LAND, "land", LAND_SUBSYSTEM, "示例市自然资源局适配器", **values)
 
 
 def _text(template: str, name: str, subsystem: str, description: str, **values: str) -> str:

@@ -39,6 +39,8 @@ HOUSING = "11997001DT0000035E"
 STRANGER = "11997001DT00000439"
 AUDIT = "11997001DT00000514"
 OPERATOR = "11997001DT000006XU"
+HEALTH = "11997001DT0000078U"
+LAND = "11997001DT0000086N"
 
 DEPARTMENTS = (
     Department(
@@ -95,8 +97,33 @@ DEPARTMENTS = (
         system_zh="大同网关",
         system_en="Datong gateway",
     ),
+    Department(
+        key="health",
+        code=HEALTH,
+        name_zh="示例市卫生健康局",
+        name_en="Sample City Health Bureau",
+        system="health",
+        system_zh="卫生健康信息系统",
+        system_en="Health records",
+    ),
+    Department(
+        key="land",
+        code=LAND,
+        name_zh="示例市自然资源局",
+        name_en="Sample City Natural Resources Bureau",
+        system="land",
+        system_zh="不动产登记系统",
+        system_en="Register of real estate",
+    ),
 )
 
-TAX_SUBSYSTEM, CIVIL_SUBSYSTEM, HOUSING_SUBSYSTEM, STRANGER_SUBSYSTEM, AUDIT_SUBSYSTEM, OPERATOR_SUBSYSTEM = (
-    department.subsystem for department in DEPARTMENTS
-)
+(
+    TAX_SUBSYSTEM,
+    CIVIL_SUBSYSTEM,
+    HOUSING_SUBSYSTEM,
+    STRANGER_SUBSYSTEM,
+    AUDIT_SUBSYSTEM,
+    OPERATOR_SUBSYSTEM,
+    HEALTH_SUBSYSTEM,
+    LAND_SUBSYSTEM,
+) = (department.subsystem for department in DEPARTMENTS)

@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api import (
+    adapters,
     applications,
     audit,
+    bus,
     certificates,
     changes,
     client_list,
@@ -61,7 +63,7 @@ def management_api(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Non
         lifespan=lifespan,
     )
     install_error_handlers(api)
-    for noun in (members, subsystems, services, descriptions, certificates, groups, roles):
+    for noun in (members, subsystems, services, descriptions, certificates, groups, roles, adapters, bus):
         api.include_router(noun.router)
     for noun in (
         resources,

@@ -11,15 +11,7 @@ from exchange import SubsystemId, UnprocessableError
 from gateway.cli import console_io as io
 from registry import Change, Registry
 
-app = typer.Typer(help="Adapters: what answers for a department.", no_args_is_help=True)
 
-
-@app.callback()
-def adapter() -> None:
-    """Adapters: what answers for a department."""
-
-
-@app.command()
 def register(
     subsystem: Annotated[str, typer.Argument(help="Subsystem the adapter answers for: instance/class/code/subsystem")],
     certificate: Annotated[Path, typer.Argument(help="The adapter's certificate, PEM or DER.")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -103,6 +104,12 @@ def code(
     person: PersonOption = "",
     person_number_file: NumberOption = None,
     organization: OrganizationOption = "",
+    adapter: Annotated[
+        bool,
+        typer.Option(
+            "--adapter", help="It answers for the subsystem: a gateway that serves the CA registers it as that."
+        ),
+    ] = False,
     days: DaysOption = None,
     valid_for: Annotated[str, typer.Option("--valid-for", help="How long the code is good: 30m, 24h, 7d.")] = "24h",
     url: Annotated[str, typer.Option("--url", help="Where the department will enrol, for the printed command.")] = "",
@@ -118,18 +125,28 @@ def code(
     """
     voice = Voice.of(as_json, lang)
     wanted = _request(for_, server, person, person_number_file, organization)
+    if adapter:
+        if wanted.identity is None or wanted.identity.count("/") != 3 or person:
+            raise typer.BadParameter("an adapter answers for a subsystem: --for", param_hint="--adapter")
+        wanted = replace(wanted, use="adapter")
     good_for = span(valid_for, "--valid-for")
     with voice.opened(ca) as opened:
         text, row = opened.new_code(wanted, days=days, valid_for=good_for, by=io.who(by), why=why)
         root = opened.root_fingerprint
     address = url or "https://…"
+    command = (
+        f"datong adapter enrol DIR --gateway {address} --root-fingerprint {root}"
+        if adapter
+        else f"datong ca enroll --url {address} --root-fingerprint {root} --out DIR"
+    )
+    command_zh = command.replace("DIR", "目录")
     voice.tell(
         f"Code for {row.holder}, good once until {moment(row.expires_at)}:\n  {text}\n"
         f"Fingerprint of the root:\n  {grouped(root)}\n"
         "Hand over both, the code in confidence. The department runs:\n"
-        f"  datong ca enroll --url {address} --root-fingerprint {root} --out DIR",
+        f"  {command}",
         f"{row.holder} 的注册码，一次有效，至 {moment(row.expires_at)} 止：\n  {text}\n根证书指纹：\n  {grouped(root)}\n"
-        f"请将两者交给该部门（注册码须保密），由其执行：\n  datong ca enroll --url {address} --root-fingerprint {root} --out 目录",
+        f"请将两者交给该部门（注册码须保密），由其执行：\n  {command_zh}",
         {
             "code": text,
             "name": row.name,

@@ -1,11 +1,18 @@
-"""`datong call`: one exchange from the command line, as a department system would make it."""
+"""`datong call`: one exchange from the command line, as a department system would make it.
+
+A body from a file and an answer into one pass through in pieces: neither is ever whole in memory.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -14,7 +21,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ca_auth import Signer
+from ca_auth import HASHED_BODY, Signer
 from exchange import (
     IdentityError,
     Language,
@@ -32,6 +39,7 @@ from gateway.cli.connection import Files, UnreachableError, explained, gateway_u
 TIMEOUT = 125.0
 """Seconds: no service may take longer than two minutes."""
 RECEIPT_FORMAT = "datong-receipt/1"
+_PIECE = 256 << 10
 
 
 def call(
@@ -64,6 +72,9 @@ def call(
         bool, typer.Option("--sign", help="Sign the request with the caller's key, for grants that demand it.")
     ] = False,
     receipt: Annotated[Path | None, typer.Option(help="Fetch the receipt and write it here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the answer's body here, once all of it is there.")
+    ] = None,
     include: Annotated[bool, typer.Option("--include", "-i", help="Show status and headers.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: status, headers, body.")] = False,
     lang: io.LangOption = "",
@@ -83,14 +94,20 @@ def call(
         headers = [("X-Road-Client", _client(client, files.certificate))]
         named = {"Datong-Purpose": purpose, "X-Road-Issue": case, "X-Road-UserId": user, "Datong-Subject": subject}
         headers += [(name, value) for name, value in named.items() if value]
-        headers += [("Content-Type", content_type)] if content else []
+        headers += [("Content-Type", content_type)] if len(content) else []
         headers += [("Accept-Language", "zh-CN" if speak == "zh" else "en"), ("Accept-Encoding", "identity")]
         headers = _with_given(headers, header or [])
         signer = _signer(files, headers) if sign else None
         with httpx.Client(verify=files.tls(), trust_env=False, timeout=TIMEOUT) as http:
             try:
                 answer, answer_body = _ask(
-                    http, method.upper() or ("POST" if content else "GET"), url + path, headers, content, signer
+                    http,
+                    method.upper() or ("POST" if len(content) else "GET"),
+                    url + path,
+                    headers,
+                    content,
+                    signer,
+                    output,
                 )
                 _show(answer, answer_body, include=include, as_json=as_json, speak=speak)
                 kept = receipt is None or _keep_receipt(http, url, answer, headers, receipt)
@@ -163,12 +180,40 @@ def _path(service: str) -> str:
     return "/r1/" + path.replace("#", "%23")
 
 
-def _content(body: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A body in a file: its digests, and its pieces."""
+
+    path: Path
+    size: int
+    sha256: bytes
+    sha512: bytes
+
+    @classmethod
+    def of(cls, path: Path) -> _File:
+        with path.open("rb") as file:
+            size, sha256, sha512 = 0, hashlib.sha256(), hashlib.sha512()
+            while piece := file.read(_PIECE):
+                size += len(piece)
+                sha256.update(piece)
+                sha512.update(piece)
+        return cls(path, size, sha256.digest(), sha512.digest())
+
+    def __len__(self) -> int:
+        return self.size
+
+    def pieces(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+
+def _content(body: str) -> bytes | _File:
     if body == "@-":
         return sys.stdin.buffer.read()
     if body.startswith("@"):
         try:
-            return Path(body[1:]).read_bytes()
+            return _File.of(Path(body[1:]))
         except OSError as error:
             raise UnreachableError(f"{body[1:]}: {error.strerror}", f"{body[1:]}：{error.strerror}") from error
     return os.fsencode(body)
@@ -207,19 +252,46 @@ def _ask(
     method: str,
     url: str,
     headers: list[tuple[str, str]],
-    content: bytes,
+    content: bytes | _File,
     signer: Signer | None = None,
+    output: Path | None = None,
 ) -> tuple[httpx.Response, bytes]:
-    """The answer and its body as it came: not unpacked, since the record's digest is over these bytes."""
+    """The answer and its body as it came: not unpacked, since the record's digest is over these bytes.
+
+    Args:
+        output: Where the body goes instead if the answer is one (status below 400).
+    """
     # Names and purposes may be Chinese: UTF-8, as the gateway reads them.
     raw = [(os.fsencode(name), os.fsencode(value)) for name, value in headers]
     try:
-        with http.stream(method, url, headers=raw, content=content or None, auth=signer) as answer:
-            return answer, b"".join(answer.iter_raw())
+        told: dict[str, Any] = {"content": content or None}
+        if isinstance(content, _File) and len(content):
+            raw.append((b"Content-Length", b"%d" % len(content)))
+            told = {"content": content.pieces(), "extensions": {HASHED_BODY: content}}
+        with http.stream(method, url, headers=raw, auth=signer, **told) as answer:
+            if output is None or answer.status_code >= 400:
+                return answer, b"".join(answer.iter_raw())
+            _keep(answer, output)
+            return answer, b""
     except SignatureBaseError as error:
         raise UnreachableError(f"this cannot be signed: {error}", f"无法对该请求签名：{error}") from error
     except httpx.InvalidURL as error:
         raise UnreachableError(f"this cannot be sent: {error}", f"无法发送该请求：{error}") from error
+
+
+def _keep(answer: httpx.Response, output: Path) -> None:
+    """Write an answer's body to a file that is there only when it is whole."""
+    draft = output.with_name(f".{output.name}.part")
+    try:
+        with draft.open("wb") as file:
+            for piece in answer.iter_raw(_PIECE):
+                file.write(piece)
+        draft.replace(output)
+    except OSError as error:
+        raise UnreachableError(f"{output}: {error.strerror}", f"{output}：{error.strerror}", sent=True) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _show(answer: httpx.Response, body: bytes, *, include: bool, as_json: bool, speak: Language) -> None:

@@ -11,11 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Final
-
-import xlsxwriter
-from xlsxwriter.format import Format
-from xlsxwriter.worksheet import Worksheet
+from typing import TYPE_CHECKING, Any, Final
 
 from registry.catalogue.documents import document_of
 from registry.catalogue.labels import YES_NO
@@ -29,6 +25,10 @@ from registry.catalogue.workbook_columns import (
     RESOURCES_SHEET,
     Column,
 )
+
+if TYPE_CHECKING:
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
 
 _MADE: Final = datetime(2017, 6, 30, tzinfo=UTC).replace(tzinfo=None)
 """The day of the guide, in place of the time of making."""
@@ -55,6 +55,8 @@ def empty_workbook() -> bytes:
 class _Workbook:
     def __init__(self) -> None:
         self._file = io.BytesIO()
+        import xlsxwriter  # for the few that write workbooks
+
         self._book = xlsxwriter.Workbook(self._file, _OPTIONS)
         self._book.set_properties({"created": _MADE})
         plain = {"valign": "top", "text_wrap": True, "num_format": "@"}

@@ -308,6 +308,9 @@ class Notes:
         self.happened.append("intent")
         return _done(None)
 
+    def prolong(self, exchange_id: str, deadline_ms: int) -> None:
+        pass
+
 
 def _done(value: Any) -> asyncio.Future[Any]:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -368,7 +371,21 @@ class Carrier:
         )
 
     async def perform(self, method: str = "GET", target: bytes = b"/x", **options: Any) -> Answer:
-        return await self.broker.perform(self.query(method, target, **options))
+        """Ask, and read the answer to its end."""
+        return await self.finish(await self.broker.perform(self.query(method, target, **options)))
+
+    async def finish(self, answer: Answer) -> Answer:
+        """The same answer with its body in memory."""
+        if answer.stream is None:
+            return answer
+        pieces: list[bytes] = []
+
+        async def take(piece: bytes) -> None:
+            self.log.happened.append("piece")
+            pieces.append(piece)
+
+        await answer.stream.pour(take)
+        return Answer(answer.status, answer.headers, b"".join(pieces))
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ concurrency = 8
 [services.enterprises]
 source = "http"
 base_url = "https://127.0.0.1:8443/api"
+allow_addresses = ["127.0.0.1"]
 trust_anchors = "own-ca.pem"
 
 [services.residents]
@@ -134,12 +135,16 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "an unknown source": (
         'source = "sql"',
         'source = "ldap"',
-        'services.residents.source: must be one of "http", "sql"',
+        'services.residents.source: must be one of "http", "soap", "sql", "files", "python"',
     ),
-    "no source": ('source = "sql"\n', "", 'services.residents.source: must be one of "http", "sql"'),
+    "no source": (
+        'source = "sql"\n',
+        "",
+        'services.residents.source: must be one of "http", "soap", "sql", "files", "python"',
+    ),
     "a service that cannot be named": ("[services.enterprises]", '[services."a/b"]', "services.a/b: not a service"),
     "another service that cannot be": ("[services.enterprises]", '[services."企业"]', "services.企业: not a service"),
-    "a base URL with a password": ("https://127", "https://u:canary@127", "services.enterprises.base_url: a base URL"),
+    "a base URL with a password": ("https://127", "https://u:canary@127", "services.enterprises.base_url: a base"),
     "a base URL that is none": ("https://127.0.0.1:8443/api", "127.0.0.1", "services.enterprises.base_url: a base URL"),
     "a base URL with a query": ("8443/api", "8443/api?x=1", "services.enterprises.base_url: a base URL"),
     "a key of the other source": (
@@ -147,7 +152,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
         'database = "x"',
         "services.enterprises.database: is not",
     ),
-    "another database": ("sqlite:///civil.db", "mysql://u:canary@h/db", "services.residents.database: an adapter's"),
+    "another database": ("sqlite:///civil.db", "oracle://u:canary@h/db", "services.residents.database: an adapter's"),
     "no database": ("sqlite:///civil.db", "civil.db", "services.residents.database: not a database URL"),
     "an absent variable": (
         "sqlite:///civil.db",

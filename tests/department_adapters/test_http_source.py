@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,15 @@ from hypothesis import strategies as st
 
 from department_adapters import HttpSource, SourceAnswer, SourceRequest
 from department_adapters.http.link import MAX_HEAD, HttpLink, HttpLinkError
+from department_adapters.http.outbound import Outbound
+from department_adapters.http.source import DEFAULT_METHODS
 from department_adapters.source import ask
 from exchange import AnswerTimeoutError, BackendError, Headers, PayloadTooLargeError
 from tests.conftest import Pki
 from tests.department_adapters.adapter_kit import until
 
+HERE = Outbound(allow_addresses=["127.0.0.0/8"])
+"""The servers of these tests are on this machine."""
 Scope = dict[str, Any]
 SAFE = ("GET", "HEAD", "OPTIONS")
 App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -39,8 +44,9 @@ def request(
 
 
 @asynccontextmanager
-async def running(base_url: str, **options: Any) -> AsyncIterator[HttpSource]:
-    source = HttpSource(base_url, **options)
+async def running(base_url: str, *, trust_anchors: Path | None = None, **options: Any) -> AsyncIterator[HttpSource]:
+    outbound = Outbound(allow_addresses=["127.0.0.0/8"], trust_anchors=trust_anchors)
+    source = HttpSource(base_url, methods=frozenset({*DEFAULT_METHODS, "OPTIONS"}), outbound=outbound, **options)
     await source.start()
     try:
         yield source
@@ -219,9 +225,6 @@ async def test_the_target_extends_the_base_and_nothing_else(base: str, target: b
         ("GET", b"/x#y", []),
         ("GET", b"/x\0", []),
         ("GET", "/名".encode(), []),
-        ("GET /x HTTP/1.1\r\nx:", b"/x", []),
-        ("get", b"/x", []),
-        ("", b"/x", []),
         ("GET", b"/x", [(b"x", b"1\r\ny: 2")]),
         ("GET", b"/x", [(b"x", b"1\ny: 2")]),
         ("GET", b"/x", [(b"x\r\ny", b"2")]),
@@ -232,6 +235,22 @@ async def test_what_would_be_read_as_another_request_is_not_sent(method: str, ta
         with pytest.raises(BackendError):
             await ask(source, request(method, target, headers))
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("method", ["GET /x HTTP/1.1\r\nx:", "get", "", "TRACE", "CONNECT", "DELETE"])
+async def test_a_method_that_is_not_offered_is_answered_and_the_system_not_asked(method: str) -> None:
+    offered = frozenset({"POST", "GET"})
+    async with raw_server(always(OK)) as server:
+        source = HttpSource(server.url, methods=offered, outbound=HERE)
+        answer = await ask(source, request(method))
+        assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"GET, POST")
+        assert b"GET, POST" in answer.body
+        assert (await ask(source, request("HEAD"))).body == b""
+        assert (await ask(source, request("GET"))).status == 200
+        assert [head.split(b" ")[0] for head in server.heads] == [b"GET"]
+        await source.stop()
+    with pytest.raises(ValueError, match="a method is a word"):
+        HttpSource(server.url, methods=frozenset({"GET /x"}), outbound=HERE)
 
 
 async def test_the_connections_own_headers_are_ours(tmp_path: Any) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from exchange import (
     Rfc3339,
     SealVerifier,
     ServiceId,
+    discovery_nats_subject,
     read_ledger,
     service_nats_subject,
 )
@@ -295,23 +297,24 @@ async def test_no_more_than_the_limit_reach_the_source_and_no_more_than_the_queu
     assert kinds(ledger_folder) == ["answer"] * 13  # the overflow was no intent: nothing was going to be done
 
 
-async def test_the_limit_is_of_all_services_together(
+async def test_each_service_has_turns_of_its_own(
     nats_server: NatsServer, pki: Pki, gateway: Gateway, ledger: FullDisk
 ) -> None:
     await nats_server.set_users(bus_users({TAX_SUBSYSTEM: ("enterprises", "arrears")}))
     gate = Gate()
     arrears = ServiceId(f"{TAX_SUBSYSTEM}/arrears")
     async with adapter_on(
-        nats_server, pki, {"enterprises": gate.source, "arrears": gate.source}, ledger, concurrency=1, queue=1
+        nats_server, pki, {"enterprises": gate.source, "arrears": echo()}, ledger, concurrency=1, queue=1
     ) as runner:
-        first = asyncio.create_task(gateway.ask())
+        slow = [asyncio.create_task(gateway.ask())]
         await until(lambda: gate.inside == 1)
-        second = asyncio.create_task(gateway.send(await gateway.question(service=arrears), service=arrears))
-        await until(lambda: runner.counts()[arrears].in_progress == 1)
+        slow.append(asyncio.create_task(gateway.ask()))
+        await until(lambda: runner.counts()[ENTERPRISES].in_progress == 2)
+        assert (await gateway.ask()).statement.error == OverloadedError.code
         said = await gateway.send(await gateway.question(service=arrears), service=arrears)
-        assert said.statement.error == OverloadedError.code
+        assert said.body == b"GET /x"
         gate.opened.set()
-        await asyncio.gather(first, second)
+        assert [each.statement.status for each in await asyncio.gather(*slow)] == [200, 200]
 
 
 async def test_what_waited_too_long_is_not_begun(
@@ -585,7 +588,12 @@ async def test_discovery_answers_as_the_standard_says_and_counts_what_happened(
 
         ping = ServicePing.from_dict(await discover("PING"))
         assert (ping.name, ping.id, ping.version) == ("tax", runner.instance, "1.2.3")
-        assert ping.metadata == {"subsystem": TAX_SUBSYSTEM, "certificate": pki.issued["tax"].fingerprint}
+        certificate = pki.issued["tax"].fingerprint
+        assert ping.metadata.pop("connected")[:10] in (
+            str(datetime.now(UTC) - timedelta(minutes=1))[:10],
+            str(datetime.now(UTC))[:10],
+        )
+        assert ping.metadata == {"subsystem": TAX_SUBSYSTEM, "certificate": certificate}
         info = ServiceInfo.from_dict(await discover("INFO.tax"))
         assert info.description == "测试"
         endpoint = info.endpoints[0]
@@ -595,9 +603,15 @@ async def test_discovery_answers_as_the_standard_says_and_counts_what_happened(
         assert answer["type"] == "io.nats.micro.v1.stats_response"
         stats = ServiceStats.from_dict(answer).endpoints[0]
         assert (stats.num_requests, stats.num_errors, stats.last_error) == (10, 2, "question-refused")
-        assert stats.data == {"answered": 9, "errors": 1, "refused": 1, "in_progress": 0}
+        assert stats.data is not None
+        assert {"answered": 9, "errors": 1, "refused": 1, "in_progress": 0}.items() <= stats.data.items()
         assert stats.processing_time >= 9 * 20_000_000
         assert stats.average_processing_time == stats.processing_time // 9
+        assert stats.data["listening"] is True
+        assert 20 <= stats.data["p50_ms"] <= stats.data["p95_ms"]
+        # The same where only this subsystem's certificate may listen, and so answer.
+        own = await gateway.client.request(discovery_nats_subject(TAX_SUBSYSTEM, "STATS"), b"")
+        assert ServiceStats.from_dict(msgspec.json.decode(own.data)).id == runner.instance
 
 
 async def test_a_service_with_a_name_that_discovery_does_not_take_is_served(

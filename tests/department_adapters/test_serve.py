@@ -41,6 +41,7 @@ url = "{url}"
 [services.enterprises]
 source = "http"
 base_url = "http://127.0.0.1:1"
+allow_addresses = ["127.0.0.1"]
 """
     (folder / "adapter.toml").write_text(text, encoding="utf-8")
     return read_contract(folder / "adapter.toml")
@@ -81,7 +82,7 @@ async def test_an_adapter_says_what_it_serves_and_serves_it(
         await until(ready.exists)
         assert (await gateway.ask()).body == b"GET /x"  # at once: ready means ready
         assert said == [
-            f"adapter tax: connected outward to {nats_server.url}, 1 services, 0 inbound ports,"
+            f"adapter tax: connected outward to {nats_server.url}, 1 service, 0 inbound ports,"
             f" instance {ready.read_text()}"
         ]
         assert not task.done()

@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ca_auth import CallerKey, CertificateRequest, DemoCA, IssuedCertificate, sign_request, verify_request
-from department_adapters.contract import ContractError, read_contract
+from department_adapters.contract import read_contract
+from department_adapters.section import ContractError
 from department_adapters.signed_questions import SignatureDesk, UnsignedQuestionError
 from exchange import QueryHead, QueryStatement, evidence_digest, member_of, subsystem_id
 from tests.department_adapters.adapter_kit import ENTERPRISES, make_statement
@@ -170,6 +171,7 @@ gateways = "gateways.pem"
 [services.enterprises]
 source = "http"
 base_url = "http://127.0.0.1:9"
+allow_addresses = ["127.0.0.1"]
 signed_requests = {demanded}
 """
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from ca_auth import CertificateRequest, identity_uri
 from deploy.admission import bus_users, follow
 from deploy.demo.identities import CIVIL_SUBSYSTEM, OPERATOR_SUBSYSTEM, TAX_SUBSYSTEM
-from deploy.nats import NatsServer
+from deploy.nats import BusUsers, NatsServer, key_pin
 from exchange import ServiceId, member_of
 from registry import Registry, RegistryMirror
 from tests.conftest import Pki
@@ -36,15 +38,21 @@ async def registry(tmp_path: Path, pki: Pki) -> AsyncIterator[Registry]:
     await opened.close()
 
 
-async def test_the_demo_registry_gives_the_demo_users(registry: Registry) -> None:
-    assert bus_users(await registry.snapshot()) == demo_users()
+def with_keys(pki: Pki, *names: str) -> BusUsers:
+    """The demo's users, with the keys of these parties."""
+    pins = {key_pin(x509.load_der_x509_certificate(pki.issued[name].der)) for name in names}
+    return replace(demo_users(), keys=frozenset(pins))
+
+
+async def test_the_demo_registry_gives_the_demo_users(registry: Registry, pki: Pki) -> None:
+    assert bus_users(await registry.snapshot()) == with_keys(pki, "tax", "civil", "gateway")
 
 
 async def test_a_callers_certificate_is_not_let_on_the_bus(registry: Registry, pki: Pki) -> None:
     housing = pki.issued["housing"]
     subsystem = next(each.id for each in (await registry.snapshot()).subsystems() if each.id.endswith("/housing"))
     await registry.register_certificate(subsystem, housing.der, use="client", by="test", why="test")
-    assert bus_users(await registry.snapshot()) == demo_users()
+    assert bus_users(await registry.snapshot()) == with_keys(pki, "tax", "civil", "gateway")
 
 
 @pytest.mark.parametrize("how", ["revoked", "suspended"])
@@ -55,6 +63,7 @@ async def test_who_is_revoked_or_suspended_is_out(registry: Registry, pki: Pki, 
         await registry.set_subsystem_state(TAX_SUBSYSTEM, active=False, by="test", why="test")
     users = bus_users(await registry.snapshot())
     assert [each.subsystem for each in users.adapters] == [CIVIL_SUBSYSTEM]
+    assert users.keys == with_keys(pki, "civil", "gateway").keys
 
 
 async def test_a_certificate_of_a_member_serves_the_subsystem_it_is_registered_for(

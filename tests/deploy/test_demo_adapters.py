@@ -9,8 +9,8 @@ import pytest
 
 from department_adapters import AdapterContract, HttpSource, read_contract
 from department_adapters.serve import make_source
-from deploy.demo.adapters import civil_adapter, tax_adapter
-from deploy.demo.identities import CIVIL_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.demo.adapters import civil_adapter, health_adapter, land_adapter, tax_adapter
+from deploy.demo.identities import CIVIL_SUBSYSTEM, HEALTH_SUBSYSTEM, LAND_SUBSYSTEM, TAX_SUBSYSTEM
 
 BUS = "tls://127.0.0.1:4222"
 
@@ -23,11 +23,17 @@ def contract_of(data: Path, name: str, text: str) -> AdapterContract:
     return read_contract(folder / "adapter.toml")
 
 
-@pytest.mark.parametrize("name", ["tax", "civil"])
+@pytest.mark.parametrize("name", ["tax", "civil", "health", "land"])
 def test_the_file_names_the_keys_in_the_data_folder(tmp_path: Path, name: str) -> None:
-    text = {"tax": tax_adapter(bus_url=BUS, base_url="http://127.0.0.1:1"), "civil": civil_adapter(bus_url=BUS)}[name]
+    text = {
+        "tax": tax_adapter(bus_url=BUS, base_url="http://127.0.0.1:1"),
+        "civil": civil_adapter(bus_url=BUS),
+        "health": health_adapter(bus_url=BUS),
+        "land": land_adapter(bus_url=BUS, address="http://127.0.0.1:1/land"),
+    }[name]
     contract = contract_of(tmp_path, name, text)
-    assert contract.subsystem == {"tax": TAX_SUBSYSTEM, "civil": CIVIL_SUBSYSTEM}[name]
+    subsystems = {"tax": TAX_SUBSYSTEM, "civil": CIVIL_SUBSYSTEM, "health": HEALTH_SUBSYSTEM, "land": LAND_SUBSYSTEM}
+    assert contract.subsystem == subsystems[name]
     assert contract.bus.url == BUS
     pki = tmp_path / "pki"
     assert [path.resolve() for path in (contract.bus.certificate, contract.bus.key)] == [

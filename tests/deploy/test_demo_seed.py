@@ -11,8 +11,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from department_adapters.files.section import FilesService
 from deploy.demo import adapters, identities
-from deploy.demo.identities import CIVIL_SUBSYSTEM, DEPARTMENTS, HOUSING_SUBSYSTEM, STRANGER_SUBSYSTEM, TAX_SUBSYSTEM
+from deploy.demo.identities import (
+    CIVIL_SUBSYSTEM,
+    DEPARTMENTS,
+    HEALTH_SUBSYSTEM,
+    HOUSING_SUBSYSTEM,
+    LAND_SUBSYSTEM,
+    STRANGER_SUBSYSTEM,
+    TAX_SUBSYSTEM,
+)
 from deploy.demo.tax_bureau import create_app
 from deploy.demo.tax_register import Register
 from exchange import AccessDeniedError, ServiceId
@@ -22,6 +31,8 @@ SEED = Path(identities.__file__).with_name("seed.toml")
 ENTERPRISES = ServiceId(f"{TAX_SUBSYSTEM}/enterprises")
 DIVISIONS = ServiceId(f"{CIVIL_SUBSYSTEM}/divisions")
 RESIDENTS = ServiceId(f"{CIVIL_SUBSYSTEM}/residents")
+BIRTHS = ServiceId(f"{HEALTH_SUBSYSTEM}/births")
+PROPERTIES = ServiceId(f"{LAND_SUBSYSTEM}/properties")
 NOW = datetime(2027, 6, 1, tzinfo=UTC).timestamp()
 RENTAL = "public-rental-housing"
 
@@ -62,6 +73,8 @@ def test_roles_are_with_those_who_need_them(snapshot: Snapshot) -> None:
         (RESIDENTS, "GET", "residents/X/marriage", True),
         (DIVISIONS, "GET", "divisions", True),
         (DIVISIONS, "GET", "divisions/450103", True),
+        (BIRTHS, "GET", "births/X", True),
+        (PROPERTIES, "GET", "owners/X/properties", True),
     ],
 )
 @pytest.mark.parametrize("purpose", [RENTAL, None])
@@ -93,11 +106,14 @@ async def test_housing_is_refused_what_its_grants_do_not_cover(
 
 
 async def test_what_is_registered_is_what_the_departments_offer(snapshot: Snapshot, tmp_path: Path) -> None:
-    """The tax bureau's own document and the civil-affairs adapter's file list the same operations as the seed."""
+    """The tax bureau's own document and the other adapters' files list the same operations as the seed."""
     offered = {
         ServiceId(f"{CIVIL_SUBSYSTEM}/{code}"): {("GET", operation["path"]) for operation in service["operations"]}
         for code, service in tomllib.loads(adapters.civil_adapter(bus_url="tls://127.0.0.1:1"))["services"].items()
     }
+    for code, service in tomllib.loads(adapters.health_adapter(bus_url="tls://127.0.0.1:1"))["services"].items():
+        paths = FilesService.model_validate(service).paths()
+        offered[ServiceId(f"{HEALTH_SUBSYSTEM}/{code}")] = {("GET", path) for path in paths}
     register = Register(tmp_path / "tax.sqlite")
     transport = httpx.ASGITransport(create_app(register, lambda: datetime.now(UTC)))
     async with httpx.AsyncClient(transport=transport, base_url="http://bureau") as client:

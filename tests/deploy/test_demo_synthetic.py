@@ -14,7 +14,7 @@ from deploy.demo.tax_register import enterprises
 from exchange import member_of, subsystem_id
 
 CODES = list(synthetic.usccs(synthetic.SEED, 500))
-KEYS = ["tax", "civil", "housing", "stranger", "audit", "operator"]
+KEYS = ["tax", "civil", "housing", "stranger", "audit", "operator", "health", "land"]
 
 
 @pytest.mark.parametrize("code", ["91110000600037341L", "11100000000013338W"])
@@ -92,7 +92,7 @@ def test_a_citizen_number_is_written_as_the_standard_says() -> None:
     assert synthetic.citizen_number(date(1949, 12, 31), 2).startswith("99700119491231002")
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(len(KEYS)))
 def test_a_department_has_a_valid_code_of_a_government_body(place: int) -> None:
     department = identities.DEPARTMENTS[place]
     assert department.key == KEYS[place]

@@ -300,7 +300,7 @@ async def test_a_configuration_the_server_does_not_take_never_replaces_a_good_on
     config = data_dir / "nats" / "nats.conf"
     before = config.read_text()
     users = bus_users()
-    broken = type(users)(gateways=users.gateways | {"datong:\x01"}, adapters=users.adapters)
+    broken = type(users)(gateways=users.gateways | {"datong:\x01"}, adapters=users.adapters, keys=None)
     with pytest.raises(BusServerError, match="failed"):
         await nats_server.set_users(broken)
     assert config.read_text() == before

@@ -24,7 +24,7 @@ ADDRESS = BusAddress(
 GATEWAY = identity_uri(OPERATOR_SUBSYSTEM)
 ENTERPRISES = ServiceId(f"{TAX_SUBSYSTEM}/enterprises")
 TAX = AdapterUser(identity=identity_uri(TAX_SUBSYSTEM), subsystem=TAX_SUBSYSTEM, services=frozenset({ENTERPRISES}))
-USERS = BusUsers(gateways=frozenset({GATEWAY}), adapters=(TAX,))
+USERS = BusUsers(gateways=frozenset({GATEWAY}), adapters=(TAX,), keys=None)
 
 
 def parsed(users: BusUsers = USERS) -> dict[str, Any]:
@@ -76,16 +76,26 @@ def test_equal_users_give_equal_text_whatever_their_order() -> None:
 def test_a_certificate_of_a_member_may_serve_for_each_of_its_subsystems() -> None:
     other = subsystem_id("CN/GOV/11997001DT0000019Q/customs")
     member = replace(TAX, identity="datong:CN/GOV/11997001DT0000019Q")
-    both = BusUsers(gateways=frozenset(), adapters=(member, replace(member, subsystem=other, services=frozenset())))
+    both = BusUsers(
+        gateways=frozenset(), adapters=(member, replace(member, subsystem=other, services=frozenset())), keys=None
+    )
     allowed = set(permissions(both)[member.identity]["subscribe"]["allow"])
     assert {instance_nats_subjects(TAX_SUBSYSTEM), instance_nats_subjects(other)} < allowed
 
 
 def test_nobody_is_a_gateway_and_an_adapter() -> None:
     with pytest.raises(ValueError, match="each needs a certificate of its own"):
-        nats_config(ADDRESS, BusUsers(gateways=frozenset({TAX.identity}), adapters=(TAX,)))
+        nats_config(ADDRESS, BusUsers(gateways=frozenset({TAX.identity}), adapters=(TAX,), keys=None))
 
 
 def test_paths_with_spaces_quotes_and_chinese_survive() -> None:
     address = replace(ADDRESS, certificate=Path('/数据 "1"/$nats.crt'))
     assert '"cert_file": "/数据 \\"1\\"/$nats.crt"' in nats_config(address, USERS)
+
+
+def test_lists_that_mean_everybody_when_they_are_empty_are_never_empty() -> None:
+    empty = BusUsers(gateways=frozenset(), adapters=(), keys=frozenset())
+    assert [each["user"] for each in parsed(empty)["authorization"]["users"]] == ["datong:nobody"]
+    assert permissions(empty)["datong:nobody"] == {"publish": {"deny": [">"]}, "subscribe": {"deny": [">"]}}
+    assert parsed(empty)["tls"]["pinned_certs"] == ["0" * 64]
+    assert "pinned_certs" not in parsed(replace(empty, keys=None))["tls"]

@@ -257,7 +257,8 @@ LIES: dict[str, tuple[Tell, str]] = {
     "with a subject that ends the connection": (tell(sent={"parts": 1, "inbox": INBOX + "x" * 5000}), "answer-inbox"),
     "with parts in another alphabet": (tell(sent={"parts": 1, "inbox": f"{INBOX}税"}), "answer-inbox"),
     "with parts nowhere": (tell(sent={"parts": 1, "inbox": ""}), "answer-inbox"),
-    "with fewer parts than none": (tell(sent={"parts": -1, "inbox": f"{INBOX}x"}), "answer-size"),
+    "with fewer parts than none": (tell(sent={"parts": -2, "inbox": f"{INBOX}x"}), "answer-size"),
+    "as if it were an opening": (tell(sent={"parts": -1, "inbox": f"{INBOX}x"}), "answer-signature"),
     "with more parts than allowed": (tell(sent={"parts": 2**40, "inbox": f"{INBOX}x"}), "answer-size"),
     "with parts nobody gives": (tell(sent={"parts": 1, "inbox": f"{INBOX}nobody"}), "answer-complete"),
 }

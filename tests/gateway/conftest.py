@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from ca_auth import CertificateRequest, DemoCA, IssuedCertificate
 from deploy.nats import AdapterUser, BusUsers
-from deploy.trial_mesh import CALLER, FOR_EVER, OPERATOR, PROVIDER, TrialMesh, trial_mesh
+from deploy.trial_mesh import CALLER, FOR_EVER, HTTP_SOURCE, OPERATOR, PROVIDER, TrialMesh, trial_mesh
 from exchange import LogReader, SubsystemId, member_of
 from exchange.database import create_engine
 from registry import Operation, Registry, Service, Subsystem
@@ -55,7 +55,10 @@ async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     async with echo_backend() as backend, trial_mesh(folder, gateways=0) as trial:
         await register(trial)
         await trial.nats.set_users(bus_users())
-        await asyncio.gather(trial.add_adapter("adapter", contract(trial, backend)), trial.add_gateway())
+        large = str(1 << 30)
+        await asyncio.gather(
+            trial.add_adapter("adapter", contract(trial, backend)), trial.add_gateway(DATONG_MAX_BODY=large)
+        )
         engine = create_engine(f"sqlite:///{folder / 'log.db'}")
         mesh = Mesh(trial=trial, backend=backend, log=LogReader(engine), certificates=issue(trial, folder))
         try:
@@ -132,15 +135,19 @@ def bus_users() -> BusUsers:
     adapter = AdapterUser(
         identity=f"datong:{PROVIDER}", subsystem=PROVIDER, services=frozenset(map(service, LISTENING))
     )
-    return BusUsers(gateways=frozenset({f"datong:{OPERATOR}"}), adapters=(adapter,))
+    return BusUsers(gateways=frozenset({f"datong:{OPERATOR}"}), adapters=(adapter,), keys=None)
 
 
 def contract(trial: TrialMesh, backend: EchoBackend) -> str:
     """The adapter's contract: every served service on the backend, `down` on a port of nobody."""
-    sections = [f'[services.{code}]\nsource = "http"\nbase_url = "{backend.url}"' for code in SERVED[1:-1]]
+    sections = [f'[services.{code}]\n{HTTP_SOURCE}\nbase_url = "{backend.url}"' for code in SERVED[1:-1]]
     sections[SERVED.index("signed") - 1] += "\nsigned_requests = true"
-    sections.append('[services.down]\nsource = "http"\nbase_url = "http://127.0.0.1:9/secret-prefix"')
-    return trial.http_contract(backend.url, extra="\n".join(sections))
+    sections.append(f'[services.down]\n{HTTP_SOURCE}\nbase_url = "http://127.0.0.1:9/secret-prefix"')
+    # Tests of one service share it, and some make its system fail: what the breaker does is tested where it is.
+    patient = "breaker = {failures = 1000}"
+    limits = f"[limits]\nmax_request = {1 << 30}\nmax_answer = {1 << 30}"
+    extra = "\n".join([limits, *[f"{section}\n{patient}" for section in sections]])
+    return f"{trial.http_contract(backend.url, extra=extra)}\n{patient}"
 
 
 def issue(trial: TrialMesh, folder: Path) -> dict[str, IssuedCertificate]:

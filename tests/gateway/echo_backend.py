@@ -6,7 +6,7 @@ Unless a test says what to answer, it sends back the body it received.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -43,7 +43,11 @@ class EchoBackend:
     port: int = 0
     received: list[Received] = field(default_factory=list)
     answers: dict[str, bytes] = field(default_factory=dict)
-    """Raw bytes to answer with, once; empty closes the connection without an answer."""
+    """Raw bytes to answer with; empty closes the connection without an answer."""
+    once: set[str] = field(default_factory=set)
+    """Targets that are answered so only the first time."""
+    written: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = field(default_factory=dict)
+    """Writes the answer itself, once; then the connection is closed."""
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     """The answer waits until the event is set."""
 
@@ -72,7 +76,11 @@ class EchoBackend:
                 self.received.append(request)
                 if held := self.held.get(request.target):
                     await held.wait()
-                said = self.answers.pop(request.target, None)
+                target = request.target
+                if write := self.written.pop(target, None):
+                    await write(writer)
+                    break
+                said = self.answers.pop(target, None) if target in self.once else self.answers.get(target)
                 writer.write(echo(request) if said is None else said)
                 await writer.drain()
                 if said == b"" or (said is not None and b"\r\nConnection: close\r\n" in said):

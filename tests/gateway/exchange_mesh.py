@@ -189,11 +189,15 @@ class Mesh:
         return cast("dict[str, Any]", json.loads(entry.leaf))
 
     @contextmanager
-    def answering(self, target: str, raw: bytes) -> Iterator[None]:
-        """The backend answers the target with these bytes, and they are used."""
+    def answering(self, target: str, raw: bytes, *, once: bool = False) -> Iterator[None]:
+        """The backend answers the target with these bytes, or only the first request for it, and they are used."""
+        seen = self.backend.times_seen(target)
         self.backend.answers[target] = raw
+        if once:
+            self.backend.once.add(target)
         yield
-        assert target not in self.backend.answers, "the backend was not asked"
+        assert self.backend.times_seen(target) > seen, "the backend was not asked"
+        self.backend.answers.pop(target, None)
 
     def secrets(self) -> list[str]:
         """What no caller may ever be told."""

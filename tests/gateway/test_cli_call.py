@@ -471,3 +471,52 @@ async def test_from_a_real_shell_with_a_pipe(mesh: Mesh, tmp_path: Path) -> None
     assert (process.returncode, err) == (0, b"")
     assert received(mesh, "/pipe").body == BINARY
     assert out == BINARY
+
+
+@pytest.mark.parametrize("sign", [False, True])
+async def test_a_large_file_goes_and_an_answer_becomes_one(
+    mesh: Mesh, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: bool
+) -> None:
+    """In pieces: reading the whole of either would be noticed."""
+    sent, got = tmp_path / "sent", tmp_path / "got"
+    sent.write_bytes(os.urandom(3 << 20))
+    content = sent.read_bytes()
+    monkeypatch.setattr(Path, "read_bytes", _only_small(Path.read_bytes))
+    service = f"{ECHO.rpartition('/')[0]}/signed/file" if sign else f"{ECHO}/file"
+    signed = ("--sign", "--purpose", "trial") if sign else ()
+    result = await shell("--as", "caller", service, "--body", f"@{sent}", "--output", str(got), *signed)
+    monkeypatch.undo()
+    assert (result.stdout, got.read_bytes() == content) == ("", True)
+    record = await shell.record()
+    assert (record["query"]["request_size"], record["answer"]["body_size"]) == (len(content), len(content))
+    assert ("signature_digest" in record["query"]) == sign
+
+
+def _only_small(read: Callable[[Path], bytes]) -> Callable[[Path], bytes]:
+    def read_bytes(path: Path) -> bytes:
+        assert path.stat().st_size < 1 << 20
+        return read(path)
+
+    return read_bytes
+
+
+async def test_an_answer_that_breaks_off_leaves_no_file(mesh: Mesh, shell: Shell, tmp_path: Path) -> None:
+    got = tmp_path / "got"
+    got.write_bytes(b"of before")
+
+    async def cut(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(4_000_000))
+        await writer.drain()
+
+    mesh.backend.written["/cut"] = cut
+    result = await shell("--as", "caller", f"{ECHO}/cut", "--output", str(got), code=1)
+    assert "datong call: " in line(result)
+    assert [each.name for each in tmp_path.iterdir()] == ["got"]
+    assert got.read_bytes() == b"of before"
+    assert (await shell.record())["outcome"] == "failed"
+
+
+async def test_a_refusal_is_told_and_not_written(mesh: Mesh, shell: Shell, tmp_path: Path) -> None:
+    result = await shell("--as", "stranger", f"{ECHO}/x", "--output", str(tmp_path / "got"), code=1)
+    assert "403" in line(result)
+    assert list(tmp_path.iterdir()) == []

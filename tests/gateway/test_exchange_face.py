@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 import signal
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from ca_auth import CertificateRequest
-from deploy.trial_mesh import AUDITOR, CALLER, ECHO, PROVIDER, STRANGER
-from exchange import ServiceId
+from deploy.trial_mesh import AUDITOR, CALLER, ECHO, OPERATOR, PROVIDER, STRANGER
+from exchange import ServiceId, verify_receipt
 from tests.gateway.conftest import GHOST, SIBLING, bus_users
 from tests.gateway.exchange_mesh import WAIT, Mesh, head, service, target, xml_error
 from tests.waiting import until
@@ -272,10 +276,10 @@ async def test_a_system_that_does_not_speak_http_is_502_or_its_doing_unknown(mes
 
 async def test_only_a_request_that_changes_nothing_is_made_again_when_the_system_hangs_up(mesh: Mesh) -> None:
     await mesh.ask("GET", "/keeps-a-connection")
-    with mesh.answering("/hangs-up", b""):
+    with mesh.answering("/hangs-up", b"", once=True):
         asked = await mesh.ask("GET", "/hangs-up")
     assert (asked.status, mesh.backend.times_seen("/hangs-up")) == (200, 2)
-    with mesh.answering("/hangs-up-again", b""):
+    with mesh.answering("/hangs-up-again", b"", once=True):
         told = await mesh.ask("POST", "/hangs-up-again", content=b"x")
     assert (told.status, mesh.backend.times_seen("/hangs-up-again")) == (504, 1)
 
@@ -380,8 +384,8 @@ async def test_a_caller_that_leaves_before_its_answer_is_recorded_as_answered(me
 
 
 async def test_more_requests_at_once_than_the_limit_are_told_to_come_back(mesh: Mesh) -> None:
-    """A second gateway of the mesh, with room for three and for two of one client; it writes on the same log."""
-    limits = {"DATONG_MAX_IN_PROGRESS": "3", "DATONG_MAX_IN_PROGRESS_PER_CLIENT": "2", "DATONG_BODY_TIMEOUT": "0.5"}
+    """A second gateway of the mesh, with room for five, so for three at one department, and for two of one client."""
+    limits = {"DATONG_MAX_IN_PROGRESS": "5", "DATONG_MAX_IN_PROGRESS_PER_CLIENT": "2", "DATONG_BODY_TIMEOUT": "0.5"}
     url = (await mesh.trial.add_gateway("small", **limits)).ready_text()
     sibling: dict[str, Any] = {"party": "member", "client": SIBLING, "to": "records", "url": url}
     gate, gate_of_sibling = mesh.backend.hold("/busy"), mesh.backend.hold("/records/busy")
@@ -397,7 +401,9 @@ async def test_more_requests_at_once_than_the_limit_are_told_to_come_back(mesh: 
     assert (await mesh.ask("GET", "/records/1", **sibling)).status == 200, "one client cannot take all the room"
     busy.append(asyncio.create_task(mesh.ask("GET", "/records/busy", **sibling)))
     await until(lambda: mesh.backend.seen("/records/busy"))
-    mesh.problem(await mesh.ask("GET", "/records/2", **sibling), 503, "concurrency-limit")
+    mesh.problem(await mesh.ask("GET", "/records/2", **sibling), 503, "owner-limit")
+    elsewhere = f"{OPERATOR}/listMethods"
+    assert (await mesh.ask("GET", "", **{**sibling, "to": elsewhere})).status < 500, "another department is not full"
 
     gate.set()
     gate_of_sibling.set()
@@ -528,3 +534,126 @@ async def test_without_the_bus_every_request_is_503_at_once_until_it_is_back(mes
     await mesh.trial.nats.start(bus_users())
     back = await mesh.wait_for(200, within=WAIT, path="/back")
     assert back.record["outcome"] == "answered"
+
+
+# Large answers
+
+
+def peak_memory(pid: int) -> int:
+    """MiB that a process ever had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def pouring(
+    size: int, *, cut: int = 0, gate: asyncio.Event | None = None
+) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    """A backend's answer of so many MiB: the rest comes when the gate opens, or not at all."""
+
+    async def write(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % (size << 20))
+        for number in range(cut or size):
+            writer.write(bytes([number % 251]) * (1 << 20))
+            await writer.drain()
+            if gate is not None and number == 3:
+                await gate.wait()
+
+    return write
+
+
+async def test_a_large_answer_is_never_whole_in_memory_and_its_receipt_verifies(mesh: Mesh) -> None:
+    """256 MiB, of which no process holds more than a few at any time."""
+    gateway, adapter = mesh.gateway.pid, mesh.trial.adapters[0].pid
+    await mesh.ask(path="/warm")
+    before = peak_memory(gateway), peak_memory(adapter)
+    mesh.backend.written["/large"] = pouring(256)
+    digest, size = hashlib.sha256(), 0
+    async with mesh.one_record() as records:
+        client = mesh.client()
+        async with client.stream("GET", target("echo", "/large"), headers={"X-Road-Client": CALLER}) as response:
+            assert response.headers["content-length"] == str(256 << 20)
+            async for piece in response.aiter_raw():
+                digest.update(piece)
+                size += len(piece)
+    expected = hashlib.sha256()
+    for number in range(256):
+        expected.update(bytes([number % 251]) * (1 << 20))
+    assert (size, digest.digest()) == (256 << 20, expected.digest())
+    assert (records[0]["outcome"], records[0]["answer"]["body_size"]) == ("answered", size)
+    grown = peak_memory(gateway) - before[0], peak_memory(adapter) - before[1]
+    assert max(grown) < 40, f"gateway and adapter took {grown} MiB more"
+    receipt = await client.get(f"/v1/exchanges/{records[0]['id']}/receipt", headers={"X-Road-Client": CALLER})
+    checks = verify_receipt(receipt.content, (await client.get("/v1/keys")).content)
+    assert [check.name for check in checks if not check.ok] == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_large_answer_that_breaks_off_is_seen_to_be_incomplete(mesh: Mesh, chunked: bool) -> None:
+    async def chunks(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n600000\r\n" + bytes(6 << 20) + b"\r\n")
+        await writer.drain()
+
+    mesh.backend.written["/broken"] = chunks if chunked else pouring(8, cut=6)
+    async with mesh.one_record() as records:
+        with pytest.raises(httpx.TransportError):
+            await mesh.client().get(target("echo", "/broken"), headers={"X-Road-Client": CALLER})
+    (record,) = records
+    assert (record["outcome"], record["code"], record["status"]) == ("failed", "backend-failed", 200)
+    assert 0 < record["passed_on"] < record["answer"]["body_size"] <= 6 << 20
+    assert (await mesh.ask()).status == 200
+
+
+async def test_an_answer_that_breaks_before_anything_was_passed_on_is_a_problem(mesh: Mesh) -> None:
+    """What is held back is more than this: so the caller can still be told."""
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n96000\r\n" + bytes(0x96000) + b"\r\nnonsense\r\n"
+    mesh.backend.once.add("/early")
+    mesh.backend.answers["/early"] = raw
+    reply = await mesh.ask(path="/early")
+    mesh.problem(reply, 502, "backend-answers", source="backend")
+    assert "passed_on" not in reply.record
+
+
+async def test_a_caller_that_leaves_in_the_middle_of_a_large_answer_is_on_the_record(mesh: Mesh) -> None:
+    gate = asyncio.Event()
+    mesh.backend.written["/left"] = pouring(64, gate=gate)
+    async with mesh.one_record() as records:
+        client = mesh.client()
+        async with client.stream("GET", target("echo", "/left"), headers={"X-Road-Client": CALLER}) as response:
+            async for _ in response.aiter_raw():
+                break
+        gate.set()
+    (record,) = records
+    assert (record["outcome"], record["code"], record["rule"]) == ("failed", "caller-gone", "caller-stays")
+    assert "answer" not in record
+
+
+async def test_a_large_answer_has_the_length_its_system_told_or_none(mesh: Mesh) -> None:
+    body = b"x" * (2 << 20)
+    chunks = b"200000\r\n" + body + b"\r\n0\r\n\r\n"
+    mesh.backend.answers["/chunks"] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    reply = await mesh.ask(path="/chunks")
+    assert (reply.status, reply.response.content) == (200, body)
+    assert reply.response.headers["transfer-encoding"] == "chunked"
+    for method, status in (("GET", 304), ("GET", 204), ("HEAD", 200)):
+        raw = b"HTTP/1.1 %d X\r\nETag: x\r\nContent-Length: %d\r\n\r\n" % (status, len(body) if status == 200 else 0)
+        mesh.backend.answers["/none"] = raw
+        reply = await mesh.ask(method, path="/none")
+        assert (reply.status, reply.response.content) == (status, b"")
+
+
+async def test_a_gateway_told_to_stop_finishes_its_large_answers(mesh: Mesh) -> None:
+    gate = asyncio.Event()
+    mesh.backend.written["/stop"] = pouring(16, gate=gate)
+    gateway = await mesh.trial.add_gateway("stopping")
+    url = gateway.ready_text()
+    async with mesh.one_record() as records:
+        client = mesh.client("caller", url)
+        size = 0
+        async with client.stream("GET", target("echo", "/stop"), headers={"X-Road-Client": CALLER}) as response:
+            async for piece in response.aiter_raw():
+                if not size:
+                    os.kill(gateway.pid, signal.SIGTERM)
+                    gate.set()
+                size += len(piece)
+        assert size == 16 << 20
+    assert records[0]["outcome"] == "answered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from ca_auth import CertificateRequest, Issued, IssuingCA, fingerprint_of
-from exchange import member_of, subsystem_id
-from gateway.issuing import Follower, opened_ca
-from registry import Member, Registry, Snapshot, Subsystem
+from exchange import NotRegisteredError, member_of, subsystem_id
+from gateway.issuing import REGISTRAR, Follower, opened_ca
+from registry import Member, Registry, RegistryMirror, Snapshot, Subsystem
 from tests.ca_auth.issuing_world import Clock, csr_for, make_ca, new_key
 from tests.waiting import until
 
@@ -85,6 +86,53 @@ async def test_what_the_registry_revoked_gets_no_successor_and_does_not_come_bac
     other = renew(ca, old)
     await Follower(registry).renewed(old.row.fingerprint, other)
     assert other.row.fingerprint not in registered(await registry.snapshot())
+
+
+def enrol(ca: IssuingCA, request: CertificateRequest) -> Issued:
+    code, _ = ca.new_code(request, by="张三", why="接入申请〔2026〕3号")
+    return ca.enrol(code, csr_for(new_key()))
+
+
+async def test_a_code_for_an_adapter_registers_its_certificate_and_another_does_not(
+    ca: IssuingCA, registry: Registry
+) -> None:
+    """So a department is on the bus without anybody carrying its certificate around; who let it in is on record."""
+    adapters = replace(CertificateRequest.for_subsystem(TAX), use="adapter")
+    issued, caller = enrol(ca, adapters), enrol(ca, CertificateRequest.for_subsystem(TAX))
+    for each in (issued, caller, issued):  # an answer that got lost is asked for again
+        await Follower(registry).enrolled(each)
+    assert registered(await registry.snapshot()) == {issued.row.fingerprint: ("adapter", True)}
+    changes = await registry.changes(target=issued.row.fingerprint)
+    assert [(each.by, each.why) for each in changes] == [(REGISTRAR, "enrolment by code of 张三: 接入申请〔2026〕3号")]
+    # And its renewal is, too: what the code was given out for goes with the certificate.
+    renewed = renew(ca, issued)
+    assert renewed.row.request.use == "adapter"
+    await registry.revoke_certificate(issued.row.fingerprint, **WHO)
+    await Follower(registry).enrolled(issued)
+    assert registered(await registry.snapshot()) == {issued.row.fingerprint: ("adapter", False)}
+
+
+async def test_a_code_for_a_subsystem_that_is_not_registered_is_refused_until_it_is(
+    ca: IssuingCA, registry: Registry
+) -> None:
+    stranger = subsystem_id(f"{member_of(TAX)}/customs")
+    issued = enrol(ca, replace(CertificateRequest.for_subsystem(stranger), use="adapter"))
+    with pytest.raises(NotRegisteredError, match="customs"):
+        await Follower(registry).enrolled(issued)
+    await registry.add_subsystem(Subsystem(id=stranger, name="customs"), **WHO)
+    await Follower(registry).enrolled(issued)
+    assert registered(await registry.snapshot()) == {issued.row.fingerprint: ("adapter", True)}
+
+
+async def test_who_has_enrolled_finds_itself_registered_at_this_gateway(ca: IssuingCA, registry: Registry) -> None:
+    mirror = RegistryMirror(registry, poll_seconds=3600)
+    await mirror.start()
+    try:
+        issued = enrol(ca, replace(CertificateRequest.for_subsystem(TAX), use="adapter"))
+        await Follower(registry, mirror).enrolled(issued)
+        assert mirror.snapshot.adapter_certificate(issued.row.fingerprint) == (TAX, issued.row.der)
+    finally:
+        await mirror.stop()
 
 
 async def test_what_the_ca_revokes_leaves_the_registry(tmp_path: Path, registry: Registry) -> None:

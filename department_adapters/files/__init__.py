@@ -1,0 +1,1 @@
+"""A folder of files (CSV, spreadsheets, Parquet) as a source."""

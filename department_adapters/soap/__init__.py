@@ -1,0 +1,1 @@
+"""A department's SOAP service as a source: its WSDL read, its operations offered as JSON."""
