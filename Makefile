@@ -32,6 +32,8 @@ test-faults: $(VENV)/stamp-dev ## only the tests that kill processes and fill di
 
 bench: $(VENV)/stamp-dev ## the full path beside its peers, interleaved; takes minutes: make bench ARGS='--rounds 3'
 	$(BIN)/python -m benchmarks $(ARGS)
+	@test -n "$(ARGS)" || $(BIN)/python -m benchmarks.large_bodies
+	@test -n "$(ARGS)" || $(BIN)/python -m benchmarks.slow_department
 
 lint: $(VENV)/stamp-dev ## formatting, lint rules, types
 	$(BIN)/ruff format --check .
