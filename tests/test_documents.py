@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from ca_auth import CHAIN_RULES
-from deploy.cli import COMMANDS
+from deploy.cli import COMMANDS, app
 from exchange import MeshError, Settings
 from gateway.api.errors import MethodNotAllowedError
 
@@ -77,3 +79,18 @@ def test_decisions_are_numbered_without_gaps_and_have_their_parts() -> None:
     for path in decisions:
         text = path.read_text(encoding="utf-8")
         assert all(part in text for part in ("**Context.**", "**Decision.**", "**What it costs.**")), path.name
+
+
+def test_every_command_a_document_shows_exists() -> None:
+    """`datong adapter enrol` and the like, in every document; `datong adapter new|check` names two."""
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    context = root.make_context("datong", ["--help"], resilient_parsing=True)
+    unknown = []
+    for document in [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]:
+        for noun, verbs in re.findall(r"datong ([a-z]+) ([a-z][a-z|-]*)", document.read_text(encoding="utf-8")):
+            command = root.get_command(context, noun)
+            if isinstance(command, TyperGroup):
+                known = command.list_commands(context)
+                unknown += [f"{document.name}: datong {noun} {verb}" for verb in verbs.split("|") if verb not in known]
+    assert unknown == []
