@@ -8,7 +8,7 @@ from exchange.archive.segment_checks import verify_archive
 from exchange.archive.source import ArchiveSource
 from exchange.archive.writing import ArchivedSegment, LogArchiver, archived_up_to, segments_in
 from exchange.archive.writing import bounds_of as archive_bounds
-from exchange.broker import Answer, Broker, Query
+from exchange.broker import Broker
 from exchange.certificate_path import CertificateError
 from exchange.certificate_path import check_path as check_certificate_path
 from exchange.certificate_path import holds_code_of as certificate_holds_code_of
@@ -149,6 +149,7 @@ from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
 from exchange.nats_link import Subscription
 from exchange.paths import check_query, parse_path
 from exchange.pruning import Pruned, Pruner, open_pruner
+from exchange.query import Answer, Query
 from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verdict, verify_receipt
 from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
 from exchange.record import NOBODY, CallerFacts, Record, read_record, record_bytes

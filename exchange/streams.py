@@ -4,7 +4,7 @@ Rules:
 1. An adapter may publish one reply to one message, so each part is a request of ours: the parts of a question are brought, those
    of an answer are asked for. So it is also we who set the pace: who takes nothing is sent nothing.
 2. An answer comes piece by piece after an opening. Whether a piece is what the department says is known only when the closing
-   is there, a statement over the whole: until then the last pieces are held back (`exchange.broker`).
+   is there, a statement over the whole: until then the last pieces are held back (`exchange.pouring`).
 3. What makes no progress for a while is given up. A department that went away is known sooner: it is asked whether it is there.
 """
 

@@ -44,6 +44,8 @@ REMIND_SECONDS = 1.0
 KEPT_REPLIES, KEPT_BYTES = 4096, 8 << 20
 """What an adapter keeps of its last replies, until it would have been told that one was refused."""
 CONNECT_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
+"""So long a client of nats-py may take to end what it was told to end."""
 
 events = structlog.get_logger("datong.bus")
 
@@ -452,7 +454,8 @@ async def connect_client(
             that it does not know, or throws it out: only a new client helps.
 
     Raises:
-        BusUnavailableError: No server could be reached, or it is older than 2.12. The client is closed.
+        BusUnavailableError: No server took us in within CONNECT_SECONDS (its cause is what the last attempt failed of), or it
+            is older than 2.12. The client is closed.
     """
 
     # Loaded for tools only: with what it brings along, it takes 8 MB of a gateway's memory.
@@ -470,31 +473,52 @@ async def connect_client(
     async def on_reconnected() -> None:
         events.info("bus.back", name=name)
 
+    # Told to reconnect without end, the library also makes its first connection without end. And a cancellation may be lost
+    # in it: `asyncio.wait_for` drops one that comes as what it waits for ends (until Python 3.12), which is at every attempt
+    # where the server closes each connection at once. So it is not trusted to end when told so once, as by `asyncio.timeout`.
+    connecting = asyncio.create_task(
+        client.connect(
+            servers=urls.split(","),
+            tls=tls,
+            tls_handshake_first=True,
+            name=name,
+            inbox_prefix=inbox.encode(),
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; only passed to sleep
+            connect_timeout=5,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            pending_size=16 << 20,
+            error_cb=on_error,
+            disconnected_cb=on_disconnected,
+            reconnected_cb=on_reconnected,
+            closed_cb=on_closed,
+        )
+    )
     try:
-        # Told to reconnect without end, the library also makes its first connection without end.
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await client.connect(
-                servers=urls.split(","),
-                tls=tls,
-                tls_handshake_first=True,
-                name=name,
-                inbox_prefix=inbox.encode(),
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; only passed to sleep
-                connect_timeout=5,
-                ping_interval=10,
-                max_outstanding_pings=2,
-                pending_size=16 << 20,
-                error_cb=on_error,
-                disconnected_cb=on_disconnected,
-                reconnected_cb=on_reconnected,
-                closed_cb=on_closed,
-            )
-    except (nats.errors.Error, OSError) as error:
-        await client.close()
-        raise BusUnavailableError from error
-    version = client.connected_server_version
-    if (version.major, version.minor) < MIN_SERVER:
-        await client.close()
-        raise BusUnavailableError("bus-version")
+        await asyncio.wait([connecting], timeout=CONNECT_SECONDS)
+        if not connecting.done():
+            raise TimeoutError(f"no connection within {CONNECT_SECONDS:g} s")
+        connecting.result()
+        version = client.connected_server_version
+        if (version.major, version.minor) < MIN_SERVER:
+            raise BusUnavailableError("bus-version")
+    except BaseException as error:
+        await _end(connecting)
+        closing = asyncio.create_task(client.close())
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        await _end(closing)  # it waits for a connection that it lost in the middle of a handshake
+        if isinstance(error, nats.errors.Error | OSError):
+            raise BusUnavailableError from client.last_error or error
+        raise
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended, or does not within CLOSE_SECONDS; what becomes of it is nobody's concern any more."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + CLOSE_SECONDS
+    while not task.done() and loop.time() < until:
+        task.cancel()
+        await asyncio.wait([task], timeout=CLOSE_SECONDS / 20)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

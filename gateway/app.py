@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, FastAPI
+from starlette.types import Receive, Scope, Send
 
 from ca_auth import Authenticator, HandshakeRefusal, NonceStore, TerminatorTrust, TrustKeeper, fingerprint_of
 from exchange import (
@@ -41,7 +42,7 @@ from gateway.api.health import answer_alive
 from gateway.api.management import management_api
 from gateway.change_recorder import ChangeRecorder
 from gateway.contract_check import ContractChecks
-from gateway.exchanges import ExchangeFace, Receive, Scope, Send
+from gateway.exchanges import ExchangeFace
 from gateway.issuing import certificates_router, opened_ca
 from gateway.metaservices import Metaservices
 from gateway.revocation_recorder import RevocationRecorder

@@ -8,86 +8,50 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
-from email.utils import formatdate
-from functools import lru_cache
-from typing import Any
 
 import structlog
 from msgspec import UNSET, UnsetType, structs
+from starlette.types import Receive, Scope, Send
 
-from ca_auth import (
-    REFUSAL_KEY,
-    Authenticator,
-    CallerKey,
-    HandshakeRefusal,
-    NonceStore,
-    Principal,
-    Refusal,
-    RequestSignature,
-    carries_our_signature,
-    signature_missing,
-    signature_of_person,
-    verify_request,
-)
+from ca_auth import Authenticator, HandshakeRefusal, NonceStore, RequestSignature, signature_missing
 from exchange import (
-    INLINE_BODY,
     METASERVICES,
     Answer,
-    AnswerStream,
-    Body,
     Broker,
-    CallerGoneError,
     ClientMismatchError,
     Entropy,
     ExchangeLog,
     Headers,
-    HeadersTooLargeError,
     InvalidRequestError,
     LogUnavailableError,
     MeshError,
-    OverloadedError,
-    PayloadTooLargeError,
     Query,
     QueryStatement,
-    RequestTimeoutError,
     Rfc3339,
-    ServiceId,
     Spool,
     SubjectKeys,
-    SubsystemId,
-    TooManyRequestsError,
     UnauthenticatedError,
     carriage_seconds,
     check_query,
     evidence_digest,
     parse_path,
     request_digest,
-    to_wire,
     uuid7,
 )
-from gateway.attempt import Attempt, request_hash, text_of, traceparent_of
+from gateway.admission import Admission
+from gateway.attempt import Attempt, request_hash, text_of
 from gateway.contract_check import Asked, ContractChecks, at_hand
 from gateway.metaservices import Metaservices
-from gateway.problems import EXPIRES, render
-from gateway.quota_headers import NAMES, quota_headers
+from gateway.problems import edge_error
+from gateway.request_bodies import read_body
+from gateway.responses import Responses
+from gateway.signed_requests import SignedRequests
 from gateway.vouching import Vouching
 from registry import Decision, QuotaStore, RegistryMirror
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", "DELETE"})
-CLOSING = frozenset({401, 413})
-"""After these the connection is closed: its certificate no longer counts, or its body was not read."""
 RECHECK_MS = 250
 """After a body or a database that took longer, the grant is looked at again."""
-SET_BY_US = frozenset(
-    b"x-road-id x-road-client x-road-service x-road-request-id x-road-request-hash x-road-error datong-receipt "
-    b"datong-certificate-expires connection content-length transfer-encoding keep-alive server".split()
-)
 
 events = structlog.get_logger("datong.exchange")
 
@@ -127,7 +91,7 @@ class ExchangeFace:
         self._registry = registry
         self._broker = broker
         self._log = log
-        self._nonces = nonces
+        self._signed = SignedRequests(nonces, body_rate)
         self._quotas = quotas
         self._metaservices = metaservices
         self._remembered: set[str] = set()
@@ -135,20 +99,13 @@ class ExchangeFace:
         self._gateway = gateway_fingerprint
         self._subjects = subjects
         self._vouching = vouching
-        self._receipt_url = f"{public_url}/v1/exchanges/%s/receipt"
+        self._responses = Responses(public_url=public_url, stall=stall)
         self._max_body = max_body
-        self._max_in_progress = max_in_progress
-        self._max_per_client = max_in_progress_per_client
-        self._body_rate = body_rate
+        self._admission = Admission(most=max_in_progress, most_per_client=max_in_progress_per_client)
         self._spool = spool
-        self._stall = stall
         self._contracts = contracts
-        self._in_progress = 0
-        self._by_client: Counter[SubsystemId] = Counter()
-        self._by_owner: Counter[str] = Counter()
         self._entropy = Entropy()
         self._time_text = Rfc3339()
-        self._http_date = HttpDate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -171,85 +128,22 @@ class ExchangeFace:
                 self._answer_here(attempt, query) if isinstance(query, Answer) else self._broker.perform(query)
             )
             if answer.stream is not None:
-                headers = self._headers(attempt, answer, request_hash)
+                headers = self._responses.headers(attempt, answer, request_hash)
                 if answer.stream.size is not None:
                     headers.append((b"content-length", b"%d" % answer.stream.size))
-                await self._pour(scope, answer.stream, answer.status, headers, receive, send)
+                await self._responses.pour(scope, answer.stream, answer.status, headers, receive, send)
                 return
         except MeshError as error:
-            await self._tell(attempt, error, send)
+            await self._responses.tell(attempt, error, send)
             return
         finally:
             self._leave(attempt)
-        headers = self._headers(attempt, answer, request_hash)
+        headers = self._responses.headers(attempt, answer, request_hash)
         body = answer.body
         if answer.status != 304 and answer.status != 204 and attempt.method != "HEAD":
             headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-    def _headers(self, attempt: Attempt, answer: Answer, request_hash: bytes) -> Headers:
-        """The headers of an answer, but for what tells its length."""
-        headers = [pair for pair in answer.headers if pair[0] not in SET_BY_US]
-        headers += (
-            (b"x-road-id", attempt.noted.get(b"x-road-id") or attempt.message_id.encode()),
-            (b"x-road-client", attempt.noted[b"x-road-client"]),
-            (b"x-road-service", _wire(attempt.service)),
-            (b"x-road-request-id", attempt.id.encode()),
-            (b"x-road-request-hash", request_hash),
-            (b"datong-receipt", (self._receipt_url % attempt.id).encode()),
-        )
-        if attempt.quota is not None:
-            headers = [pair for pair in headers if pair[0] not in NAMES]
-            headers += quota_headers(attempt.quota)
-        if attempt.principal is not None and attempt.principal.expires_soon:
-            headers.append((EXPIRES, attempt.principal.expires_soon))
-        if not any(name == b"date" for name, _ in headers):
-            headers.append((b"date", self._http_date(attempt.asked_ms // 1000)))
-        return headers
-
-    async def _pour(
-        self, scope: Scope, stream: AnswerStream, status: int, headers: Headers, receive: Receive, send: Send
-    ) -> None:
-        """Pass a streamed answer on as fast as the caller reads it.
-
-        One that breaks after it began ends with the connection, so that nobody takes it for whole.
-
-        Raises:
-            MeshError: It broke before anything of it was passed on.
-        """
-        gone = asyncio.ensure_future(receive())  # whose body is read: nothing comes but the end of the connection
-        begun = False
-
-        async def take(piece: bytes) -> None:
-            nonlocal begun
-            if gone.done():
-                raise CallerGoneError
-            try:
-                async with asyncio.timeout(self._stall):
-                    if not begun:
-                        begun = True
-                        await send({"type": "http.response.start", "status": status, "headers": headers})
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            except TimeoutError as error:
-                raise CallerGoneError("caller-reads") from error
-            if gone.done():
-                raise CallerGoneError
-
-        try:
-            await stream.pour(take)
-            async with asyncio.timeout(self._stall):
-                await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:  # it is on the record as answered; the caller does not take the last of it
-            scope["state"]["abort"]()
-        except MeshError as error:
-            if not begun:
-                raise
-            events.warning("exchange.broke_off", code=error.code, rule=error.rule, cause=repr(error.__cause__))
-            scope["state"]["abort"]()
-            await asyncio.wait([gone])
-        finally:
-            gone.cancel()
 
     def seal_as(self, gateway_fingerprint: str, broker: Broker) -> None:
         """Seal with another certificate from now on; `broker` holds its key. What is on its way keeps the old one."""
@@ -313,7 +207,7 @@ class ExchangeFace:
         client = attempt.read_client(principal)
         self._authenticator.check_pin(client, principal.fingerprint)
         if attempt.service.rpartition("/")[2] in METASERVICES:
-            self._enter(attempt)
+            self._admission.enter(attempt)
             answer = await self._metaservices.answer(
                 self._registry.current(time.monotonic()),
                 client,
@@ -326,12 +220,13 @@ class ExchangeFace:
             forwarded = self._numbered(attempt, forwarded)
             return answer, request_hash(attempt.method, scope["raw_path"], query_string, forwarded, b"")
         decision = self._decide(attempt, segments, attempt.asked_ms)
-        self._enter(attempt)
-        body = await self._body(attempt, scope, receive, min(self._max_body, decision.service.max_request_bytes))
+        self._admission.enter(attempt)
+        limit = min(self._max_body, decision.service.max_request_bytes)
+        body = await read_body(attempt, scope, receive, limit, self._spool)
         ready_ms = time.time_ns() // 1_000_000
         signature: RequestSignature | None = None
         if decision.grant.signed_requests or b"signature-input" in attempt.noted:
-            signature = await self._signature(attempt, decision, scope, body, principal, ready_ms / 1000)
+            signature = await self._signed.verify(attempt, decision, scope, body, principal, ready_ms / 1000)
             ready_ms = time.time_ns() // 1_000_000
         if decision.service.document:
             whole = body if isinstance(body, bytes) else await at_hand(body)
@@ -406,39 +301,6 @@ class ExchangeFace:
         await self._broker.note_answer(statement, answer.status, started=attempt.started, caller=attempt.caller)
         return answer
 
-    async def _signature(
-        self, attempt: Attempt, decision: Decision, scope: Scope, body: Body, principal: Principal, now: float
-    ) -> RequestSignature | None:
-        """The caller's own signature, verified and its nonce spent; None if there is none and none is demanded.
-
-        Raises:
-            RequestSignatureError: It is missing, or not one of this request.
-            InvalidRequestError: It cannot be read.
-            NoncesUnavailableError: The nonce could not be made durable.
-        """
-        headers = scope["headers"]
-        if not (decision.grant.signed_requests or carries_our_signature(headers)):
-            return None
-        if principal.person is not None:
-            raise signature_of_person()
-        signature = verify_request(
-            method=attempt.method,
-            path=scope["raw_path"],
-            query=scope["query_string"],
-            headers=headers,
-            body=body,
-            caller=CallerKey.of(principal.der),
-            # A large body takes its time; what was signed before it left was signed for when it began.
-            now=now if isinstance(body, bytes) else attempt.asked_ms / 1000,
-            # What a caller signs names its purpose: one that the grant implies would be the gateway's word.
-            also_covered=("datong-purpose",),
-        )
-        if isinstance(body, bytes):
-            await self._nonces.spend(signature)
-        else:
-            await self._nonces.spend(signature, until=now + len(body) / self._body_rate)
-        return signature
-
     def _decide(self, attempt: Attempt, segments: tuple[str, ...], now_ms: int) -> Decision:
         """Return what permits the attempt now, and note it; raises the refusal."""
         snapshot = self._registry.current(time.monotonic())
@@ -456,76 +318,10 @@ class ExchangeFace:
         attempt.decision = decision
         return decision
 
-    def _enter(self, attempt: Attempt) -> None:
-        """Count the attempt as in progress until `_leave`: from before its body, which takes memory and time to arrive.
-
-        Raises:
-            OverloadedError: There are as many as may be.
-        """
-        owner = attempt.service.rpartition("/")[0]
-        if self._in_progress >= self._max_in_progress or self._by_client[attempt.client] >= self._max_per_client:
-            raise OverloadedError
-        # A department whose answers are slow leaves room for the others: it has no more in progress than there are places
-        # free. One such has half of all at most, two have a third each, and so on.
-        if self._by_owner.get(owner, 0) >= self._max_in_progress - self._in_progress:
-            raise OverloadedError("owner-limit")
-        self._in_progress += 1
-        self._by_client[attempt.client] += 1
-        self._by_owner[owner] += 1
-        attempt.entered = True
-
     def _leave(self, attempt: Attempt) -> None:
-        if attempt.entered:
-            self._in_progress -= 1
-            self._by_client[attempt.client] -= 1
-            owner = attempt.service.rpartition("/")[0]
-            self._by_owner[owner] -= 1
-            if not self._by_owner[owner]:
-                del self._by_owner[owner]  # or names that callers make up would stay
+        self._admission.leave(attempt)
         if attempt.spooled is not None:
             attempt.spooled.close()
-
-    async def _body(self, attempt: Attempt, scope: Scope, receive: Receive, limit: int) -> Body:
-        """The whole body; the edge sees to it that it arrives in time."""
-        length = attempt.noted.get(b"content-length")
-        if length is not None and int(length) > limit:
-            raise PayloadTooLargeError(limit=limit)
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _cut_short(scope["state"].get(REFUSAL_KEY))
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > limit:
-                raise PayloadTooLargeError(limit=limit)
-            more = message.get("more_body", False)
-            if size > INLINE_BODY:
-                return await self._spooled(attempt, scope, receive, limit, [*pieces, piece], more)
-            if not more:
-                return b"".join((*pieces, piece)) if pieces else piece
-            pieces.append(piece)
-
-    async def _spooled(
-        self, attempt: Attempt, scope: Scope, receive: Receive, limit: int, pieces: list[bytes], more: bool
-    ) -> Body:
-        """The whole body, on disk: `pieces` of it and the rest, read no faster than it is written."""
-        size = sum(map(len, pieces))
-        attempt.spooled = body = self._spool.open(int(attempt.noted.get(b"content-length", size)))
-        for piece in pieces:
-            await body.add(piece)
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _cut_short(scope["state"].get(REFUSAL_KEY))
-            piece, more = message.get("body", b""), message.get("more_body", False)
-            size += len(piece)
-            if size > limit:
-                raise PayloadTooLargeError(limit=limit)
-            await body.add(piece)
-        await body.finish()
-        return body
 
     def _statement(
         self,
@@ -570,76 +366,4 @@ class ExchangeFace:
             await self._broker.refuse(self._statement(attempt), error, started=attempt.started, caller=attempt.caller)
         except LogUnavailableError as failure:
             error = failure
-        await self._tell(attempt, error, send)
-
-    async def _tell(self, attempt: Attempt, error: MeshError, send: Send) -> None:
-        events.warning(
-            "exchange.refused" if error.status < 500 else "exchange.failed",
-            exchange=attempt.id,
-            client=attempt.client,
-            service=attempt.service,
-            method=attempt.method,
-            status=error.status,
-            code=error.code,
-            rule=error.rule,
-            traceparent=traceparent_of(attempt.noted),
-            cause=repr(error.__cause__) if error.__cause__ else None,
-        )
-        noted = attempt.noted
-        headers, body = render(
-            error,
-            exchange_id=attempt.id,
-            accept=noted.get(b"accept", b""),
-            accept_language=noted.get(b"accept-language", b""),
-        )
-        headers.append((b"date", self._http_date(attempt.asked_ms // 1000)))
-        if attempt.principal is not None and attempt.principal.expires_soon:
-            headers.append((EXPIRES, attempt.principal.expires_soon))
-        if error.status in CLOSING:
-            headers.append((b"connection", b"close"))
-        if attempt.method == "HEAD":
-            body = b""
-        await send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-
-class HttpDate:
-    """The Date header's value, made once a second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = b""
-
-    def __call__(self, second: int) -> bytes:
-        if second != self._second:
-            self._text = formatdate(second, usegmt=True).encode()
-            self._second = second
-        return self._text
-
-
-@lru_cache(4096)
-def _wire(service: ServiceId) -> bytes:
-    return to_wire(service).encode()
-
-
-def _cut_short(refusal: Refusal | None) -> MeshError:
-    """Why the rest of a body never comes: the edge refused it, or the caller left."""
-    if refusal is not None:
-        return edge_error(refusal.rule, refusal.status)
-    return InvalidRequestError(
-        "body-complete",
-        problem="The caller left before the body was complete.",
-        problem_zh="请求体未传完调用方即断开。",
-    )
-
-
-def edge_error(rule: str, status: int) -> MeshError:
-    """A refusal of the edge as an error of the mesh."""
-    kinds: dict[int, type[MeshError]] = {
-        408: RequestTimeoutError,
-        429: TooManyRequestsError,
-        431: HeadersTooLargeError,
-    }
-    if status in kinds:
-        return kinds[status](rule)
-    return InvalidRequestError(rule, problem="Not a valid HTTP request.", problem_zh="不是合法的 HTTP 请求。")
+        await self._responses.tell(attempt, error, send)

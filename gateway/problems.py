@@ -1,4 +1,7 @@
-"""The one place where an error becomes HTTP: RFC 9457 problem details, X-Road's header and XML form."""
+"""The one place where an error becomes HTTP: RFC 9457 problem details, X-Road's header and XML form.
+
+And where what the edge refused by a status alone becomes an error.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from exchange import ContractBreachError, Headers, Language, MeshError
+from exchange import (
+    ContractBreachError,
+    Headers,
+    HeadersTooLargeError,
+    InvalidRequestError,
+    Language,
+    MeshError,
+    RequestTimeoutError,
+    TooManyRequestsError,
+)
 from gateway.quota_headers import quota_headers
 from registry import QuotaExceededError
 
@@ -82,6 +94,18 @@ def language_of(accept_language: bytes) -> Language:
         if tag.startswith(b"en"):
             return "en"
     return "en"
+
+
+def edge_error(rule: str, status: int) -> MeshError:
+    """A refusal of the edge as an error of the mesh."""
+    kinds: dict[int, type[MeshError]] = {
+        408: RequestTimeoutError,
+        429: TooManyRequestsError,
+        431: HeadersTooLargeError,
+    }
+    if status in kinds:
+        return kinds[status](rule)
+    return InvalidRequestError(rule, problem="Not a valid HTTP request.", problem_zh="不是合法的 HTTP 请求。")
 
 
 def _problem(error: MeshError, exchange_id: str, language: Language) -> bytes:

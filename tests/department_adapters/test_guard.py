@@ -383,7 +383,7 @@ async def test_an_open_breaker_is_told_to_the_caller_and_seen_in_the_statistics(
             assert raised.value.retry_after
             assert (raised.value.status, raised.value.source, raised.value.rule) == (503, "backend", "backend-breaker")
         assert len(source.asked) == 3
-        stats = runner._endpoints[ENTERPRISES].stats().data
+        stats = runner._services.endpoints[ENTERPRISES].stats().data
         assert stats is not None
         assert {"breaker": "open", "breaker_trips": 1}.items() <= stats.items()
     assert carrier.log.happened == [

@@ -127,7 +127,7 @@ async def test_a_foreign_adapter_cannot_ask_or_feed_another(
             adapter_on(nats_server, pki, {"enterprises": source}, ledger) as runner,
         ):
             await civil.publish(SUBJECT, (await gateway.question()).message, reply="x")
-            await civil.publish(runner._inbox, b"part", reply="x")
+            await civil.publish(runner._desk.inbox, b"part", reply="x")
             await until(lambda: sum("permissions violation for publish" in str(each).lower() for each in told) >= 2)
             await asyncio.sleep(0)
             assert source.asked == []

@@ -279,7 +279,7 @@ async def test_nonsense_in_an_instances_inbox_harms_nobody(
 ) -> None:
     async with adapter_on(nats_server, pki, {"enterprises": mirror()}, ledger) as runner:
         with pytest.raises(nats.errors.TimeoutError):
-            await gateway.client.request(runner._inbox, message, timeout=0.05)
+            await gateway.client.request(runner._desk.inbox, message, timeout=0.05)
         body = os.urandom(PART_SIZE * 3)
         assert (await carrier.perform("POST", body=body)).body == body
 

@@ -101,7 +101,7 @@ async def test_a_stream_of_any_length_arrives_whole(
         answer = await carrier.perform()
         assert answer.body == system.body
         await until(lambda: not runner._tasks)
-        assert (runner._streams, system.ended) == ({}, True)
+        assert (runner._large._streams, system.ended) == ({}, True)
         counts = runner.counts()[ENTERPRISES]
         assert (counts.answered, counts.errors, counts.in_progress) == (1, 0, 0)
     assert record_of(carrier)["outcome"] == "answered"
@@ -126,7 +126,7 @@ async def test_a_system_is_read_no_faster_than_the_caller_takes(
         pouring = asyncio.create_task(answer.stream.pour(take))
         # All that may be on its way: what waits in the adapter, the parts in flight, and those held back.
         most = (1 + 8 + 1 + 3) * PART_SIZE // PIECE + 1
-        await until(lambda: taken and not runner._streams[next(iter(runner._streams))]._asked)
+        await until(lambda: taken and not runner._large._streams[next(iter(runner._large._streams))]._asked)
         before = -1
         while before != system.given:
             before = system.given
@@ -188,7 +188,7 @@ async def test_a_caller_that_leaves_ends_the_question_to_the_system(
         await until(lambda: not runner._tasks)
         assert system.ended
         assert system.given < 100
-        assert runner._turns[ENTERPRISES].held == 0, "the next question has its turn"
+        assert runner._services.turns[ENTERPRISES].held == 0, "the next question has its turn"
     statement = read_answer_statement(bytes(lines_of(ledger_folder)[1].answer))  # type: ignore[arg-type]
     assert (statement.error, statement.body_size % PART_SIZE) == ("answer-broken", 0)
 
@@ -252,7 +252,7 @@ async def test_under_release_terms_an_answer_is_whole_in_memory_up_to_a_limit(
     ) as runner:
         released = await carrier.perform(release=("a",))
         assert json.loads(released.body) == {"a": ["x" * 1000] * 1000}
-        runner._max_whole = len(document) - 1
+        runner._large.max_whole = len(document) - 1
         with pytest.raises(BadAnswerError) as raised:
             await carrier.perform(release=("a",))
         assert raised.value.rule == "answer-size"
@@ -357,7 +357,7 @@ async def test_a_source_that_takes_no_files_gets_no_more_than_fits_in_memory(
     source = FunctionSource(answer)
     async with adapter_on(nats_server, pki, {"enterprises": source}, ledger, max_whole=len(body)) as runner:
         assert (await carrier.perform("POST", body=body)).body == hashlib.sha256(body).digest()
-        runner._max_whole = len(body) - 1
+        runner._large.max_whole = len(body) - 1
         with pytest.raises(QuestionRefusedError):
             await carrier.perform("POST", body=body)
         assert len(source.asked) == 1

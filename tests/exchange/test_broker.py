@@ -46,7 +46,9 @@ from exchange import (
     subject_token,
     unpack,
 )
-from exchange.broker import PART_SIZE, Query, outcome_of
+from exchange.broker import outcome_of
+from exchange.envelope import PART_SIZE
+from exchange.query import Query
 from exchange.seal import check_seal, seal_all
 from exchange.transport import BusLostError
 from tests.conftest import Pki

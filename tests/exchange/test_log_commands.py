@@ -116,6 +116,7 @@ def test_check_compares_with_checkpoints_that_were_kept_elsewhere(data: Path, tm
     (data / "log.key.signed").rename(kept)
     with closing(sqlite3.connect(data / "log.db")) as database:
         database.execute("DELETE FROM log_checkpoints")
+        database.execute("DELETE FROM log_edge")
         database.execute("DELETE FROM log_entries WHERE seq > 0")
         database.execute("UPDATE log_state SET size = 1, root = (SELECT leaf_hash FROM log_entries)")
         database.commit()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import structlog
+from cryptography import x509
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from ca_auth import CertificateRequest, DemoCA
-from deploy.nats import NatsServer
+from deploy.nats import NatsServer, key_pin
 from exchange import (
     AnswerTimeoutError,
     BusUnavailableError,
@@ -369,6 +372,39 @@ async def test_a_client_that_finds_no_server_says_so_in_time(pki: Pki, monkeypat
     client = Client()
     with pytest.raises(BusUnavailableError):
         await asyncio.wait_for(connect_client(client, "tls://127.0.0.1:1", pki.bus_tls("tax"), "tax", "_INBOX"), 5)
+    assert client.is_closed
+
+
+async def test_a_client_whose_key_the_bus_does_not_know_is_told_so_in_time(
+    nats_server: NatsServer, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever its time is over: the server closes each connection at once, so that the library is always about to try again."""
+    gateway = x509.load_pem_x509_certificate(pki.certificate("gateway").read_bytes())
+    await nats_server.set_users(replace(bus_users(), keys=frozenset({key_pin(gateway)})))
+    clients = [Client() for _ in range(60)]
+    connecting = []
+    for number, client in enumerate(clients):
+        monkeypatch.setattr("exchange.transport.CONNECT_SECONDS", 0.3 + 0.005 * number)
+        connecting.append(
+            asyncio.create_task(connect_client(client, nats_server.url, pki.bus_tls("tax"), "tax", "_INBOX"))
+        )
+        await asyncio.sleep(0)  # it looks at its time
+    await asyncio.wait(connecting, timeout=10)
+    assert [each for each in connecting if not each.done()] == []
+    assert {type(each.exception()) for each in connecting} == {BusUnavailableError}
+    assert all(client.is_closed for client in clients)
+    assert "empty response from server" in str(connecting[-1].exception().__cause__)  # type: ignore[union-attr]
+
+
+async def test_a_client_is_told_in_time_of_a_server_that_stays_silent(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.transport.CONNECT_SECONDS", 0.3)
+    client = Client()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"tls://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BusUnavailableError):
+            await asyncio.wait_for(connect_client(client, url, pki.bus_tls("tax"), "tax", "_INBOX"), 5)
     assert client.is_closed
 
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from ca_auth import EDGE_REFUSALS, Refusal
 from ca_auth.edge.refusals import response_bytes
 from exchange import AccessDeniedError, InvalidRequestError, MeshError, OverloadedError, UnauthenticatedError
-from gateway.exchanges import edge_error
-from gateway.problems import describe, language_of, problem_type, render
+from gateway.problems import describe, edge_error, language_of, problem_type, render
 
 EXCHANGE = "0197f0c1-2a3b-7c4d-8e5f-0123456789ab"
 

@@ -14,7 +14,8 @@ import typer
 from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner, Result
 
-from gateway.cli import adapters, grants, groups, members, roles, services
+from deploy import adapter
+from gateway.cli import grants, groups, members, roles, services
 from registry import Registry
 from tests.registry.conftest import ENTERPRISES, EXAMPLE_SEED, HOUSING, TAX
 from tests.registry.test_registry import certificate
@@ -31,7 +32,7 @@ def whole() -> typer.Typer:
     app.add_typer(grants.app, name="grant")
     app.add_typer(groups.app, name="group")
     app.add_typer(roles.app, name="role")
-    app.add_typer(adapters.app, name="adapter")
+    app.add_typer(adapter.app, name="adapter")
     return app
 
 
@@ -230,7 +231,7 @@ NOUNS = {
     "grant": grants.app,
     "group": groups.app,
     "role": roles.app,
-    "adapter": adapters.app,
+    "adapter": adapter.app,
 }
 
 
