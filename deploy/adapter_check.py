@@ -10,9 +10,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from exchange import Language
 from gateway.cli import console_io as io
-from gateway.cli.findings import MARKS, Finding
+from gateway.cli.findings import show
 
 
 def check(
@@ -60,19 +59,5 @@ def check(
         healthy = all(each.state != "failed" for each in findings)
         io.print_json({"healthy": healthy, "checks": [each.plain(speak) for each in findings]})
     else:
-        _show(findings, speak)
+        show(findings, speak)
     raise typer.Exit(1 if any(each.state == "failed" for each in findings) else 0)
-
-
-def _show(findings: list[Finding], speak: Language) -> None:
-    for each in findings:
-        typer.echo(f"{MARKS[each.state]} {each.name}: {each.says[speak]}")
-        if each.todo[speak]:
-            typer.echo(f"    {each.todo[speak]}")
-    broken = sum(each.state == "failed" for each in findings)
-    doubtful = sum(each.state == "warning" for each in findings)
-    summary = {
-        "en": f"checks: {len(findings)}, failed: {broken}, warnings: {doubtful}",
-        "zh": f"检查：{len(findings)} 项，失败：{broken} 项，警告：{doubtful} 项",
-    }
-    typer.echo(summary[speak])

@@ -8,20 +8,16 @@ One address, `POST /services/land`; its description is at `/services/land?wsdl`.
 
 from __future__ import annotations
 
-import argparse
 import importlib.resources
-import os
 import re
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from deploy.demo.land_register import LandRegister, Property
-from deploy.demo.serving import AsgiApp, serve
+from deploy.demo.serving import AsgiApp, run_backend
 
 NAMESPACE = "urn:sample-city:land"
 ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
@@ -189,28 +185,10 @@ async def _send(send: Any, status: int, body: bytes, media_type: bytes = b"text/
 
 
 def main() -> None:
-    """Run the bureau until SIGTERM, SIGINT or the parent's death. Exit 1: port or register cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.demo.land_bureau", description="The demo land bureau.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of its own register, land.sqlite")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 (default): any free port")
-    parser.add_argument("--port-file", type=Path, help="where to write the port once requests are answered")
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="process id to end with (default: the parent)")
-    arguments = parser.parse_args()
-    try:
-        register = LandRegister(arguments.data / "land.sqlite")
-        try:
-            serve(
-                create_app(register, lambda: datetime.now(UTC)),
-                host=arguments.host,
-                port=arguments.port,
-                port_file=arguments.port_file,
-                parent=arguments.parent,
-            )
-        finally:
-            register.close()
-    except (OSError, RuntimeError, sqlite3.Error) as error:
-        parser.exit(1, f"land bureau: cannot start at {arguments.host}:{arguments.port}: {error}\n")
+    """Run the bureau until SIGTERM, SIGINT or the parent's death."""
+    run_backend(
+        "land bureau", "land.sqlite", LandRegister, lambda register: create_app(register, lambda: datetime.now(UTC))
+    )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import uvicorn
 
 AsgiApp = Callable[..., Awaitable[None]]
+
+
+class _Closed(Protocol):
+    def close(self) -> None: ...
+
+
+_Register = TypeVar("_Register", bound=_Closed)
 
 
 class _ChildServer(uvicorn.Server):
@@ -33,6 +42,41 @@ class _ChildServer(uvicorn.Server):
         # uvicorn asks ten times a second. Looking at the parent works on every POSIX system and, unlike Linux's
         # parent-death signal, does not fire when merely the thread that started us ends.
         return await super().on_tick(counter) or os.getppid() != self._parent
+
+
+def run_backend(
+    name: str, file: str, open_register: Callable[[Path], _Register], app_of: Callable[[_Register], AsgiApp]
+) -> None:
+    """The program of a backend: its options, its register, its server. Exit 1: port or register cannot be used.
+
+    Args:
+        name: `tax bureau`.
+        file: Of its register, in the folder it is given.
+        app_of: What is served, made of the open register, which is closed at the end.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m deploy.demo.{name.replace(' ', '_')}", description=f"The demo {name}."
+    )
+    parser.add_argument("--data", type=Path, required=True, help=f"folder of its own register, {file}")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 (default): any free port")
+    parser.add_argument("--port-file", type=Path, help="where to write the port once requests are answered")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process id to end with (default: the parent)")
+    arguments = parser.parse_args()
+    try:
+        register = open_register(arguments.data / file)
+        try:
+            serve(
+                app_of(register),
+                host=arguments.host,
+                port=arguments.port,
+                port_file=arguments.port_file,
+                parent=arguments.parent,
+            )
+        finally:
+            register.close()
+    except (OSError, RuntimeError, sqlite3.Error) as error:
+        parser.exit(1, f"{name}: cannot start at {arguments.host}:{arguments.port}: {error}\n")
 
 
 def serve(app: AsgiApp, *, host: str, port: int, port_file: Path | None, parent: int) -> None:

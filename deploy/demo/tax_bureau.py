@@ -7,12 +7,8 @@ Its errors are its own: `{"code": ..., "message": ...}` in Chinese. Its descript
 
 from __future__ import annotations
 
-import argparse
-import os
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from deploy.demo.serving import AsgiApp, serve
+from deploy.demo.serving import AsgiApp, run_backend
 from deploy.demo.synthetic import ENTERPRISE_IN_GOOD_ORDER, is_uscc
 from deploy.demo.tax_register import PAGE_SIZE, ClearanceRefusedError, Register, UnknownEnterpriseError
 
@@ -228,28 +224,8 @@ def create_app(register: Register, clock: Callable[[], datetime]) -> AsgiApp:
 
 
 def main() -> None:
-    """Run the bureau until SIGTERM, SIGINT or the parent's death. Exit 1: port or data folder cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.demo.tax_bureau", description="The demo tax bureau.")
-    parser.add_argument("--data", type=FilePath, required=True, help="folder of its own database, tax.sqlite")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 (default): any free port")
-    parser.add_argument("--port-file", type=FilePath, help="where to write the port once requests are answered")
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="process id to end with (default: the parent)")
-    arguments = parser.parse_args()
-    try:
-        register = Register(arguments.data / "tax.sqlite")
-        try:
-            serve(
-                create_app(register, lambda: datetime.now(UTC)),
-                host=arguments.host,
-                port=arguments.port,
-                port_file=arguments.port_file,
-                parent=arguments.parent,
-            )
-        finally:
-            register.close()
-    except (OSError, RuntimeError, sqlite3.Error) as error:
-        parser.exit(1, f"tax bureau: cannot start at {arguments.host}:{arguments.port}: {error}\n")
+    """Run the bureau until SIGTERM, SIGINT or the parent's death."""
+    run_backend("tax bureau", "tax.sqlite", Register, lambda register: create_app(register, lambda: datetime.now(UTC)))
 
 
 if __name__ == "__main__":

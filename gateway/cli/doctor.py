@@ -17,7 +17,7 @@ from exchange import Language, Settings, certificate_uri, from_wire, subsystem_i
 from gateway.cli import console_io as io
 from gateway.cli import database_checks, local_checks, service_checks, trust_checks, witness_checks
 from gateway.cli.connection import Files, UnreachableError, gateway_url
-from gateway.cli.findings import MARKS, Finding, failed, ok
+from gateway.cli.findings import Finding, failed, ok, show
 from gateway.cli.settings import from_environment, from_folder, from_running_mesh, variable
 from registry import Snapshot
 
@@ -58,7 +58,7 @@ def doctor(
         healthy = all(each.state != "failed" for each in findings)
         io.print_json({"healthy": healthy, "checks": [each.plain(speak) for each in findings]})
     else:
-        _show(findings, speak)
+        show(findings, speak)
     raise typer.Exit(1 if any(each.state == "failed" for each in findings) else 0)
 
 
@@ -151,20 +151,6 @@ def _settings(data: Path, speak: Language) -> Settings:
             typer.echo(f"datong doctor: {variable(str(each['loc'][0]))}: {each['msg']}", err=True)
         last = error.errors(include_url=False)[-1]
         _stop(f"{variable(str(last['loc'][0]))}: {last['msg']}")
-
-
-def _show(findings: list[Finding], speak: Language) -> None:
-    for each in findings:
-        typer.echo(f"{MARKS[each.state]} {each.name}: {each.says[speak]}")
-        if each.todo[speak]:
-            typer.echo(f"    {each.todo[speak]}")
-    broken = sum(each.state == "failed" for each in findings)
-    doubtful = sum(each.state == "warning" for each in findings)
-    summary = {
-        "en": f"checks: {len(findings)}, failed: {broken}, warnings: {doubtful}",
-        "zh": f"检查：{len(findings)} 项，失败：{broken} 项，警告：{doubtful} 项",
-    }
-    typer.echo(summary[speak])
 
 
 def _stop(problem: str) -> NoReturn:

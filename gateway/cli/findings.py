@@ -1,9 +1,12 @@
-"""What `datong doctor` finds: one line a check, good or bad, and what to do about it."""
+"""What `datong doctor` and `datong adapter check` find: one line a check, good or bad, and what to do about it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import typer
 
 from exchange import Language
 
@@ -44,3 +47,18 @@ def warning(name: str, en: str, zh: str, todo: str, todo_zh: str) -> Finding:
 def failed(name: str, en: str, zh: str, todo: str, todo_zh: str) -> Finding:
     """Broken."""
     return Finding(name, "failed", {"en": en, "zh": zh}, {"en": todo, "zh": todo_zh})
+
+
+def show(findings: Sequence[Finding], speak: Language) -> None:
+    """Print a line for each, what to do below it, and the counts."""
+    for each in findings:
+        typer.echo(f"{MARKS[each.state]} {each.name}: {each.says[speak]}")
+        if each.todo[speak]:
+            typer.echo(f"    {each.todo[speak]}")
+    broken = sum(each.state == "failed" for each in findings)
+    doubtful = sum(each.state == "warning" for each in findings)
+    summary = {
+        "en": f"checks: {len(findings)}, failed: {broken}, warnings: {doubtful}",
+        "zh": f"检查：{len(findings)} 项，失败：{broken} 项，警告：{doubtful} 项",
+    }
+    typer.echo(summary[speak])
