@@ -272,16 +272,16 @@ class Broker:
         if opening.body_size is not UNSET and opening.body_size > query.max_answer:
             raise answer_too_large(query)
         statement = query.statement
-        deadline_ms = time.time_ns() // 1_000_000 + int(LONGEST_STREAM * 1000)
         if not intended:
+            # Durable with the deadline that any question has: should its record fail, it is settled as soon as another's.
             await self._log.intend(
                 statement.id,
-                deadline_ms=deadline_ms,
+                deadline_ms=_deadline_ms(query),
                 record=carriage.sealed,
                 salt=query.salt,
                 evidence=query.signature,
             )
-        self._log.prolong(statement.id, deadline_ms)
+        self._log.prolong(statement.id, time.time_ns() // 1_000_000 + int(LONGEST_STREAM * 1000))
 
     def _streamed(self, carriage: Carriage, pouring: Pouring) -> Answer:
         async def pour(take: Take) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -432,12 +433,17 @@ async def test_without_a_durable_record_the_last_pieces_stay_here(
     nats_server: NatsServer, pki: Pki, carrier: Carrier, method: str
 ) -> None:
     notes = carrier.log
+    deadlines: list[int] = []
 
     class Broken:
         def append(self, record: bytes, **facts: Any) -> asyncio.Future[int]:
             return _refused()
 
-        intend, prolong = notes.intend, notes.prolong
+        def intend(self, exchange_id: str, **facts: Any) -> asyncio.Future[None]:
+            deadlines.append(facts["deadline_ms"])
+            return notes.intend(exchange_id, **facts)
+
+        prolong = notes.prolong
 
     carrier.broker._log = Broken()
     async with streaming(nats_server, pki):
@@ -445,6 +451,8 @@ async def test_without_a_durable_record_the_last_pieces_stay_here(
             await carrier.perform(method)
     assert notes.happened.count("piece") == len(PARTS) - HELD_BACK
     assert raised.value.retry_after is None or method == "GET"
+    # What is left is an intent whose time is soon over: it is settled then, not when the longest stream would have ended.
+    assert 0 < deadlines[0] - time.time_ns() // 1_000_000 <= carrier.query(method).timeout * 1000
 
 
 async def test_without_a_durable_intent_no_piece_is_asked_for(
