@@ -23,6 +23,13 @@ _WITH_FIXTURES = ("tests.databases", "tests.foreign.verifiers", "tests.mariadb")
 pytest_plugins = [name for name in _WITH_FIXTURES if importlib.util.find_spec(name)]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no text name no test: packers put the time into theirs, and all processes must name tests alike."""
+    if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()):
+        return argname
+    return None
+
+
 @pytest.fixture(autouse=True)
 def _events_go_to_this_test() -> Iterator[None]:
     """A command run inside a test points the events at that test's standard error, which is closed after it."""

@@ -85,6 +85,7 @@ def test_an_answer_to_head_has_no_body_to_look_at() -> None:
         (b"identity", BAD, [("body", "/name", "type")]),
         (b"gzip", gzip.compress(GOOD) + gzip.compress(BAD), [("body", "", "encoding")]),
     ],
+    ids=["good", "bad", "cut", "not packed", "another", "none", "two"],
 )
 def test_a_compressed_answer_is_checked_as_what_it_says(encoding: bytes, body: bytes, found: Found) -> None:
     headers = [*JSON, (b"content-encoding", encoding)]
