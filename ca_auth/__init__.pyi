@@ -1,6 +1,7 @@
 from ca_auth.authenticator import Authenticator
 from ca_auth.edge.client_cert import PeerCertificateProtocol, fingerprint_of
 from ca_auth.edge.client_cert_header import TerminatorTrust, speaks_of_certificates
+from ca_auth.edge.cycle import Respond
 from ca_auth.edge.edge import REFUSAL_KEY, EdgeLimits, EdgeProtocol, OnRefused, edge_protocol
 from ca_auth.edge.refusals import ALL as EDGE_REFUSALS
 from ca_auth.edge.refusals import Refusal
@@ -110,6 +111,7 @@ __all__ = [
     "RenewalKeeper",
     "RequestSignature",
     "RequestSignatureError",
+    "Respond",
     "Revocation",
     "RevocationData",
     "RevocationList",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+import msgspec
 from msgspec import UNSET
 
 from exchange import (
@@ -72,8 +72,7 @@ def passed_on(headers: Headers) -> Headers:
     return [pair for pair in kept if pair[0] not in named] if named else kept
 
 
-@dataclass(slots=True, frozen=True)
-class Release:
+class Release(msgspec.Struct, frozen=True, gc=False):
     """An answer about to leave, and what is to be done when it may."""
 
     query: bytes
@@ -87,15 +86,27 @@ class Release:
 class AnswerDesk:
     """Seals what the department vouches for, and puts it on the ledger: both for several answers at once."""
 
-    def __init__(self, key: PrivateKey, fingerprint: str, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        key: PrivateKey,
+        fingerprint: str,
+        ledger: Ledger,
+        *,
+        at_once: Collection[object] = (),
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             key, fingerprint: The registered adapter certificate's key and SHA-256.
+            at_once: What is being answered now. While that is one, it waits for no other to share work with.
+            flush: Sends what was let go.
         """
         self._key = key
         self._fingerprint = fingerprint
         self._ledger = ledger
         self._leaving = Gathering(self._release_all)
+        self._at_once = at_once
+        self._flush = flush
         self._time_text = Rfc3339()
 
     def statement(
@@ -104,49 +115,25 @@ class AnswerDesk:
         head: QueryHead,
         status: int,
         headers: Headers,
-        body: bytes,
+        body_digest: str,
+        body_size: int,
         error: str,
-        *,
         withheld: Told = UNSET,
         masked: Told = UNSET,
     ) -> bytes:
         """The bytes of the statement on the answer to a question.
 
         Args:
+            body_digest: `content_digest` of the body, which may not be here any more.
             error: Empty, or the code of the mesh error that stands in place of the system's answer.
             withheld, masked: What release terms did to the system's answer (`department_adapters.release`).
         """
-        return self.statement_on(
-            statement,
-            head,
-            status,
-            headers,
-            (content_digest(head.salt, body), len(body)),
-            error,
-            withheld=withheld,
-            masked=masked,
-        )
-
-    def statement_on(
-        self,
-        statement: QueryStatement,
-        head: QueryHead,
-        status: int,
-        headers: Headers,
-        body: tuple[str, int],
-        error: str,
-        *,
-        withheld: Told = UNSET,
-        masked: Told = UNSET,
-    ) -> bytes:
-        """The same on a body that is not here any more: its digest, hex, and its size."""
-        digest, size = body
         return statement_bytes(
             AnswerStatement(
                 adapter=self._fingerprint,
                 answered_at=self._time_text(time.time_ns() // 1_000_000),
-                body_digest=digest,
-                body_size=size,
+                body_digest=body_digest,
+                body_size=body_size,
                 error=error,
                 headers_digest=content_digest(head.salt, header_block(headers)),
                 id=statement.id,
@@ -184,16 +171,18 @@ class AnswerDesk:
 
     def release(self, release: Release) -> None:
         """Seal, put on the ledger, and then let go: within this turn of the event loop."""
-        self._leaving.add(release)
+        self._leaving.add(release, alone=len(self._at_once) == 1)
 
     def _release_all(self, together: list[Release]) -> None:
         seals = seal_all(self._key, ANSWER_CONTEXT, [each.sealed for each in together])
-        pairs = list(zip(together, seals, strict=True))
         try:
-            self._ledger.answered([(each.query, each.query_seal, each.sealed, seal) for each, seal in pairs])
+            self._ledger.answered(
+                [(each.query, each.query_seal, each.sealed, seal) for each, seal in zip(together, seals, strict=True)]
+            )
         except LogUnavailableError:
             for each in together:
                 each.then(None)
             return
-        for each, seal in pairs:
+        for each, seal in zip(together, seals, strict=True):
             each.then(seal)
+        self._flush()

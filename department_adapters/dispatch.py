@@ -11,9 +11,10 @@ Rules:
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import structlog
-from msgspec import UNSET
 
 from department_adapters.answers import AnswerDesk, Release, passed_on
 from department_adapters.discovery import ServiceCounts
@@ -26,7 +27,6 @@ from exchange import (
     INLINE_BODY,
     AnswerHead,
     AnswerTimeoutError,
-    Headers,
     LogUnavailableError,
     MeshError,
     OverloadedError,
@@ -35,6 +35,7 @@ from exchange import (
     QueryStatement,
     QuestionRefusedError,
     ServiceId,
+    content_digest,
     pack,
     part_count,
 )
@@ -87,7 +88,9 @@ class DispatchDesk:
         events.warning("adapter.refused", exchange=question.statement.id, reason=str(refusal))
         error = QuestionRefusedError()
         desk = self.answers
-        sealed = desk.statement(question.statement, question.head, error.status, [], b"", error.code)
+        head = question.head
+        nothing = content_digest(head.salt, b"")
+        sealed = desk.statement(question.statement, head, error.status, [], nothing, 0, error.code)
         self.reply(question.reply_to, pack(AnswerHead(sealed, desk.seal(sealed), [])))
 
     def check_room(self, statement: QueryStatement, answer: ReleasedAnswer) -> None:
@@ -95,26 +98,23 @@ class DispatchDesk:
         if statement.safe and size > INLINE_BODY and not self._parts.has_room(size):
             raise OverloadedError
 
-    def release(self, question: Question, answer: ReleasedAnswer | None, error: MeshError | None) -> None:
+    def release(self, question: Question, outcome: ReleasedAnswer | MeshError) -> None:
         """Seal, put on the ledger, and only then hand out."""
-        headers, body = (answer.headers, answer.body) if answer else ([], b"")
-        status = answer.status if answer else error.status if error else 0
-        withheld, masked = (answer.withheld, answer.masked) if answer else (UNSET, UNSET)
-        statement, head = question.statement, question.head
+        if isinstance(outcome, MeshError):
+            code, answer = outcome.code, ReleasedAnswer(outcome.status, [], b"")
+        else:
+            code, answer = "", outcome
+        head, body = question.head, answer.body
         desk = self.answers  # one for all of this: the statement names the certificate that seals it
-        code = error.code if error else ""
-        sealed = desk.statement(statement, head, status, headers, body, code, withheld=withheld, masked=masked)
-
-        def let_go(seal: bytes | None) -> None:
-            if seal is not None:
-                self._hand_out(question, sealed, seal, headers, body)
-            elif answer is None:
-                # An error discloses nothing, so it may leave without an entry.
-                self._hand_out(question, sealed, desk.seal(sealed), headers, body)
-            else:
-                self._withhold(question)
-
-        desk.release(Release(head.statement, head.seal, sealed, let_go))
+        sealed = desk.statement(
+            *(question.statement, head, answer.status, answer.headers, content_digest(head.salt, body), len(body)),
+            *(code, answer.withheld, answer.masked),
+        )
+        # An error discloses nothing, so it may leave without an entry.
+        unrecorded = partial(desk.seal, sealed) if code else None
+        desk.release(
+            Release(head.statement, head.seal, sealed, partial(self._let_go, question, answer, sealed, unrecorded))
+        )
 
     def _withhold(self, question: Question) -> None:
         """The ledger does not take an answer: tell what can be told."""
@@ -124,9 +124,29 @@ class DispatchDesk:
         question.counts.errors += 1
         question.counts.last_error = error.code
         events.error("adapter.not_released", exchange=question.statement.id, code=error.code)
-        self.release(question, None, error)
+        self.release(question, error)
 
-    def _hand_out(self, question: Question, sealed: bytes, seal: bytes, headers: Headers, body: bytes) -> None:
+    def _let_go(
+        self,
+        question: Question,
+        answer: ReleasedAnswer,
+        sealed: bytes,
+        unrecorded: Callable[[], bytes] | None,
+        seal: bytes | None,
+    ) -> None:
+        """Hand out what the ledger holds.
+
+        Args:
+            sealed: The statement on the answer.
+            unrecorded: Makes the seal of what may leave although the ledger does not take it.
+            seal: None if the ledger does not take it.
+        """
+        if seal is None:
+            if unrecorded is None:
+                self._withhold(question)
+                return
+            seal = unrecorded()
+        headers, body = answer.headers, answer.body
         if len(body) <= INLINE_BODY:
             message = pack(AnswerHead(sealed, seal, headers), body)
         else:

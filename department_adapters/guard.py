@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -48,9 +49,12 @@ class Turns:
             concurrency: Questions at the system at once.
             queue: Questions that may wait for their turn.
         """
-        self._slots = asyncio.Semaphore(concurrency)
+        self._free = concurrency
         self._limit = concurrency + queue
         self._held = 0
+        # Not a semaphore, which costs several times as much. Who gives a turn back hands it to the first who waits, so that
+        # there is a free one only while nobody waits.
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def held(self) -> int:
@@ -73,26 +77,37 @@ class Turns:
         if self._held >= self._limit:
             raise OverloadedError
         self._held += 1
+        if self._free:
+            self._free -= 1
+            return 0.0
+        began = time.perf_counter()
+        left = deadline - began
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
         try:
-            if not self._slots.locked():
-                await self._slots.acquire()
-                return 0.0
-            began = time.perf_counter()
-            left = deadline - began
-            try:
-                async with asyncio.timeout(left):
-                    await self._slots.acquire()
-            except TimeoutError as error:
+            async with asyncio.timeout(left):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.give_back()  # it came as we gave up
+            else:
+                self._held -= 1
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(turn)
+            if isinstance(error, TimeoutError):
                 raise AnswerTimeoutError(seconds=f"{max(left, 0):g}") from error
-            return time.perf_counter() - began
-        except BaseException:
-            self._held -= 1
             raise
+        return time.perf_counter() - began
 
     def give_back(self) -> None:
         """The question that had the turn is done."""
         self._held -= 1
-        self._slots.release()
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class Breaker:

@@ -105,7 +105,7 @@ class LargeBodies:
             question.deadline += budget
             counts.errors += 1
             counts.last_error = error.code
-            self._desk.release(question, None, error)
+            self._desk.release(question, error)
             return
         self._desk.reply(question.reply_to, pack(AnswerHead(b"", b"", [], inbox=self._desk.inbox)))
 
@@ -146,7 +146,7 @@ class LargeBodies:
         if upload.failure is not None:
             counts.errors += 1
             counts.last_error = upload.failure.code
-            self._desk.release(question, None, upload.failure)
+            self._desk.release(question, upload.failure)
         elif not upload.fits:
             self._desk.refuse(question, RefusedQuestionError("the parts are not of the size that was sealed"))
         else:
@@ -204,12 +204,12 @@ class LargeBodies:
     ) -> None:
         """Seal the whole of what left, put it on the ledger, and only then say that it is the whole."""
         statement, head = question.statement, question.head
-        body = (outgoing.body_digest, outgoing.size)
+        digest, size = outgoing.body_digest, outgoing.size
         desk = self._desk.answers
         if error is None:
-            sealed = desk.statement_on(statement, head, answer.status, answer.headers, body, "")
+            sealed = desk.statement(statement, head, answer.status, answer.headers, digest, size, "")
         else:
-            sealed = desk.statement_on(statement, head, error.status, [], body, error.code)
+            sealed = desk.statement(statement, head, error.status, [], digest, size, error.code)
 
         def let_go(seal: bytes | None) -> None:
             if seal is not None:

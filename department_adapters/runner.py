@@ -111,6 +111,7 @@ class Runner:
             callers: CAs whose certificates sign requests.
             signed: Codes of the services that take questions only if the caller's own key signed them.
         """
+        self._loop = asyncio.get_running_loop()
         self._ledger = ledger
         self._services = Services(
             subsystem,
@@ -125,7 +126,7 @@ class Runner:
             gateways,
             max_request,
             signatures=self._services.signatures,
-            limit_of=lambda service: self._services.own(service, "max_request"),
+            limit_of=self._services.max_request,
         )
         self._max_answer = max_answer
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,7 +139,7 @@ class Runner:
         )
         self._parts = PartStore(max(MAX_HELD, max_whole), spool or Spool())
         self._desk = DispatchDesk(
-            AnswerDesk(key, fingerprint, ledger),
+            self._answers(key, fingerprint),
             self._parts,
             inbox=f"dt.i.{subject_token(subsystem)}.{self._discovery.id}",
             reply=self._reply,
@@ -217,8 +218,11 @@ class Runner:
 
     def seal_as(self, key: PrivateKey, fingerprint: str) -> None:
         """Seal with another certificate from now on; an answer that is being made keeps the one that it names."""
-        self._desk.answers = AnswerDesk(key, fingerprint, self._ledger)
+        self._desk.answers = self._answers(key, fingerprint)
         self._metadata["certificate"] = fingerprint
+
+    def _answers(self, key: PrivateKey, fingerprint: str) -> AnswerDesk:
+        return AnswerDesk(key, fingerprint, self._ledger, at_once=self._tasks, flush=lambda: self._bus.flush())
 
     async def wait_connected(self) -> None:
         """Return when questions are taken."""
@@ -270,7 +274,7 @@ class Runner:
         return take
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -310,20 +314,19 @@ class Runner:
         except RefusedQuestionError as refusal:
             self._desk.refuse(question, refusal)
             return
-        answer: ReleasedAnswer | None = None
-        error: MeshError | None = None
+        outcome: ReleasedAnswer | MeshError | None
         counts.in_progress += 1
         try:
-            answer = await self._perform(question, body)
-        except MeshError as failure:
-            error = failure
+            outcome = await self._perform(question, body)
+        except MeshError as error:
+            outcome = error
             counts.errors += 1
-            counts.last_error = failure.code
+            counts.last_error = error.code
             events.warning("adapter.failed", exchange=statement.id, code=error.code, cause=repr(error.__cause__))
         finally:
             counts.in_progress -= 1
-        if answer is not None or error is not None:
-            self._desk.release(question, answer, error)
+        if outcome is not None:
+            self._desk.release(question, outcome)
 
     async def _perform(self, question: Question, body: Body) -> ReleasedAnswer | None:
         """Wait for a turn, note what is unsafe, ask the source; raises MeshError and nothing else.
@@ -351,7 +354,7 @@ class Runner:
                 spooled=spooled,
             )
             may_stream = terms is None and head.streams and statement.method != "HEAD"
-            max_answer = self._services.own(question.service, "max_answer") or self._max_answer
+            max_answer = getattr(source, "max_answer", None) or self._max_answer
             limit = None if may_stream else min(self._large.max_whole, max_answer)
             try:
                 given = await ask(source, request, inline=INLINE_BODY, limit=limit)

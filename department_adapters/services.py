@@ -62,9 +62,9 @@ class Services:
     def id_of(self, code: str) -> ServiceId:
         return ServiceId(f"{self._subsystem}/{code}")
 
-    def own(self, service: ServiceId, limit: str) -> int | None:
-        """A limit that the service has for itself."""
-        own: int | None = getattr(self.sources.get(service), limit, None)
+    def max_request(self, service: ServiceId) -> int | None:
+        """The largest request body in bytes, if the service has a limit of its own."""
+        own: int | None = getattr(self.sources.get(service), "max_request", None)
         return own
 
     async def start(self) -> None:

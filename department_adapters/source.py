@@ -155,7 +155,8 @@ async def ask(source: Source, request: SourceRequest, *, inline: int = 0, limit:
         limit: Bytes of the body if there must be no stream; None: there may be one.
     """
     # What asyncio.timeout does, at a fifth of its cost: it is paid for every question.
-    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task(loop)
     assert task is not None
     over = False
 
@@ -164,7 +165,7 @@ async def ask(source: Source, request: SourceRequest, *, inline: int = 0, limit:
         over = True
         task.cancel()
 
-    timer = asyncio.get_running_loop().call_later(request.timeout, expire)
+    timer = loop.call_later(request.timeout, expire)
     try:
         answer = await source.answer(request)
         if answer.stream is not None:

@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from department_adapters import AdapterContract, ContractError, adapter_file, read_contract, serve_adapter
-from exchange import IdentityError, LedgerError, configure_events
+from exchange import IdentityError, LedgerError, configure_events, settle_heap
 
 
 def run(
@@ -67,4 +67,5 @@ async def serve_renewing(contract: AdapterContract, *, file: Path, ready_file: P
         )
         await keeper.run()
 
+    settle_heap()
     await serve_adapter(contract, file=file, ready_file=ready_file, beside=keep)

@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from department_adapters import SourceAnswer, SourceRequest, read_contract, serve_adapter
-from exchange import configure_events
+from exchange import configure_events, settle_heap
 
 KILOBYTE = json.dumps({"items": [{"id": "990100199001010017", "state": "active"}] * 20, "pad": ""}).ljust(1024).encode()
 HEADERS = [(b"content-type", b"application/json")]
@@ -36,6 +36,7 @@ def main(
     configure_events()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         contract = read_contract(Path(command[-1]))
+        settle_heap()
         runner.run(serve_adapter(contract, sources={"echo": KilobyteSource()}, ready_file=ready_file))
 
 

@@ -107,6 +107,7 @@ from exchange.errors import (
 from exchange.events import configure_events
 from exchange.finality import CheckpointForReceipt, best_checkpoint
 from exchange.group_commit import GroupCommit
+from exchange.heap import settle_heap
 from exchange.identifiers import (
     METASERVICES,
     REPLY_VERB,
@@ -559,6 +560,7 @@ __all__ = [
     "segments_in",
     "service_id",
     "service_nats_subject",
+    "settle_heap",
     "sign_message",
     "size_from_conflict",
     "sqlite_path",

@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from msgspec import UNSET
 
 from exchange.envelope import (
@@ -55,8 +55,7 @@ AdapterKey = Callable[[str], tuple[SubsystemId, PublicKey] | None]
 """Fingerprint of an adapter certificate -> (the subsystem it is registered for, its key), or None."""
 
 
-@dataclass(slots=True, frozen=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """An answer statement whose seal was verified."""
 
     said: AnswerStatement

@@ -224,6 +224,7 @@ class Broker:
                 self._send(carriage, seal)
             except Exception as fault:  # noqa: BLE001  # likewise
                 carriage.reply.set_exception(fault)
+        self._bus.flush()
 
     def _send(self, carriage: Carriage, seal: bytes) -> None:
         query, parts = carriage.query, carriage.parts
@@ -243,7 +244,7 @@ class Broker:
     async def _carry(self, carriage: Carriage) -> tuple[AnswerHead, bytes]:
         """Send the question, its body in parts if it is large, and fetch the answer, likewise."""
         query = carriage.query
-        self._leaving.add(carriage)
+        self._leaving.add(carriage, alone=len(query.at_once) == 1)
         try:
             message = await carriage.reply
             answer, answer_body = unpack(AnswerHead, message)
@@ -335,13 +336,16 @@ class Broker:
         )
         try:
             signature = b"" if intended else query.signature  # with the intent it became durable already
-            await self._append(record, statement, query.salt, now_ms, settles_intent=intended, signature=signature)
+            alone = len(query.at_once) == 1
+            await self._append(
+                record, statement, query.salt, now_ms, settles_intent=intended, signature=signature, alone=alone
+            )
         except LogUnavailableError as failure:
             if seal is None or query.safe:
                 raise
             raise UnrecordedEndError(failure.rule) from failure
 
-    async def _append(
+    def _append(
         self,
         record: Record,
         statement: QueryStatement,
@@ -350,8 +354,9 @@ class Broker:
         *,
         settles_intent: bool,
         signature: bytes = b"",
-    ) -> None:
-        await self._log.append(
+        alone: bool = False,
+    ) -> asyncio.Future[int]:
+        return self._log.append(
             record_bytes(record),
             exchange_id=statement.id,
             salt=salt,
@@ -362,6 +367,7 @@ class Broker:
             rule=record.rule,
             settles_intent=settles_intent,
             evidence=signature,
+            alone=alone,
         )
 
 

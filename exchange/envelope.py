@@ -48,6 +48,7 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 """What a header's name consists of (RFC 9110 section 5.6.2), in lower case."""
 
 _sha256 = hashlib.sha256
+_NOTHING = _sha256().digest()
 _LENGTH = struct.Struct(">I")
 
 
@@ -291,7 +292,7 @@ def check_headers(headers: Headers, block: bytes) -> None:
 def request_digest(salt: bytes, method: str, target: bytes, headers: Headers, body: Body) -> str:
     """hex SHA-256( salt || SHA-256(method SP target CRLF header block) || SHA-256(body) )."""
     head = b"%b %b\r\n%b" % (method.encode(), target, header_block(headers))
-    digest = _sha256(body).digest() if isinstance(body, bytes) else body.sha256
+    digest = (_sha256(body).digest() if body else _NOTHING) if isinstance(body, bytes) else body.sha256
     return _sha256(salt + _sha256(head).digest() + digest).hexdigest()
 
 

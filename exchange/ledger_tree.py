@@ -8,7 +8,7 @@ Rules:
    the folder that is put back, or a line changed near the end, is recognised at the next start. Whatever was changed further
    back, `datong audit check-ledger` names.
 3. Tiles can be made again from the lines: after a power cut they are, and must lead to what was signed.
-4. Everything here blocks. The ledger calls it in a thread, one call at a time, and no answer waits for it.
+4. What touches files blocks: the ledger calls it in a thread, one call at a time, and no answer waits for it. `add` only hashes.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class LedgerTree:
         self._last = last
         self._clock = clock
         self._edge = Edge.empty()
+        self._unwritten: list[Tile] = []
+        """Complete tiles that are not in their files yet."""
         self._kept_at: float | None = None
         self._kept_size = -1
 
@@ -87,10 +89,8 @@ class LedgerTree:
         if signed is not None:
             last.size = signed.size
             tree._edge = tree._stored(signed, lines) or tree._made_again(signed, lines)
-        rest = lines(tree.size)
-        while some := list(islice(rest, _AT_ONCE)):
-            tree._append(some)
-        tree._sign()
+        tree._take_in(lines(tree.size))
+        tree.sign()
         _replace(folder / VKEY, f"{tree.vkey}\n".encode())
         return tree
 
@@ -104,25 +104,21 @@ class LedgerTree:
         """The public key of the ledger."""
         return self._signer.verifier.vkey
 
-    def extend(self, lines: Iterable[bytes]) -> None:
-        """Take in more lines, which are on disk, and sign the tree; raises OSError."""
-        self._append(lines)
-        self._sign()
+    @property
+    def signed(self) -> bool:
+        """Whether the newest checkpoint is of all lines in the tree."""
+        return self._edge.size == self._last.size
 
-    def keep(self) -> None:
-        """Keep the newest checkpoint for ever; raises OSError."""
-        if self.size != self._kept_size:
-            self._keep((self._folder / CHECKPOINT).read_text(encoding="utf-8"))
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Take in more lines, which are on disk; they are signed over at the next `sign`."""
+        self._edge, tiles = self._edge.extended(map(hash_leaf, lines))
+        self._unwritten += tiles
 
-    def _append(self, lines: Iterable[bytes]) -> None:
-        edge, tiles = self._edge.extended(map(hash_leaf, lines))
-        for tile in tiles:
-            self._write_tile(tile)
-        self._edge = edge
-
-    def _sign(self) -> None:
+    def sign(self) -> None:
+        """Write the tiles that were completed, and sign the tree; raises OSError, and may be called again then."""
+        self._write_tiles()
         path = self._folder / CHECKPOINT
-        if self.size == self._last.size and path.exists():
+        if self.signed and path.exists():
             return
         note = Checkpoint(self._signer.verifier.name, self.size, self._edge.root).signed(self._signer)
         self._last.write(self.size, note)
@@ -131,6 +127,16 @@ class LedgerTree:
         if self._kept_at is None or now - self._kept_at >= _KEPT_SECONDS:
             self._kept_at = now
             self._keep(note)
+
+    def keep(self) -> None:
+        """Keep the newest checkpoint for ever; raises OSError."""
+        if self.size != self._kept_size:
+            self._keep((self._folder / CHECKPOINT).read_text(encoding="utf-8"))
+
+    def _take_in(self, lines: Iterator[bytes]) -> None:
+        while some := list(islice(lines, _AT_ONCE)):
+            self.add(some)
+            self._write_tiles()
 
     def _keep(self, note: str) -> None:
         line = json.dumps({"note": note}, ensure_ascii=False) + "\n"
@@ -141,10 +147,13 @@ class LedgerTree:
             file.write("\n" * torn + line)
         self._kept_size = self.size
 
-    def _write_tile(self, tile: Tile) -> None:
-        path = self._folder / TileName(tile.level, tile.number).path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, tile.hashes)
+    def _write_tiles(self) -> None:
+        while self._unwritten:
+            tile = self._unwritten[0]
+            path = self._folder / TileName(tile.level, tile.number).path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, tile.hashes)
+            self._unwritten.pop(0)
 
     def _stored(self, signed: Checkpoint, lines: Lines) -> Edge | None:
         """The edge at the signed size from tiles and the last lines; None if tiles are missing or lead elsewhere."""
@@ -174,9 +183,7 @@ class LedgerTree:
     def _made_again(self, signed: Checkpoint, lines: Lines) -> Edge:
         """The edge at the signed size from all the lines, whose tiles are written anew."""
         self._edge = Edge.empty()
-        rest = islice(lines(0), signed.size)
-        while some := list(islice(rest, _AT_ONCE)):
-            self._append(some)
+        self._take_in(islice(lines(0), signed.size))
         if self.size != signed.size:
             raise _lost(signed.size)
         if self._edge.root != signed.root:

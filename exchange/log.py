@@ -141,10 +141,12 @@ class ExchangeLog:
         rule: str,
         settles_intent: bool,
         evidence: bytes = b"",
+        alone: bool = False,
     ) -> asyncio.Future[int]:
         """The future number of the record in the log; done when the record would survive a power cut.
 
-        `evidence`, the caller's own signature of the request, becomes durable together with it.
+        `evidence`, the caller's own signature of the request, becomes durable together with it. `alone` says that no other
+        record can follow within this turn of the event loop: then it is sent at once.
 
         The future raises LogUnavailableError if the record is not known to be durable, with the rule
         `one-record-per-exchange` if the exchange has its record already.
@@ -157,7 +159,7 @@ class ExchangeLog:
             pending.evidence.append((exchange_id, evidence))
         if settles_intent:
             pending.settled.append(exchange_id)
-        if len(pending.entries) >= MOST:
+        if alone or len(pending.entries) >= MOST:
             self._send()
         else:
             self._schedule()

@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -84,6 +83,9 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     note: str = ""
 
 
+_LENGTH = struct.Struct(">I")
+
+
 class Messages:
     """Cuts a stream of bytes into messages."""
 
@@ -91,20 +93,22 @@ class Messages:
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._buffer = b""
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes) -> list[Any]:
         """The messages that are complete with `data`."""
         buffer = self._buffer + data if self._buffer else data
+        view = memoryview(buffer)
+        found = []
         at, end = 0, len(buffer)
         while end - at >= 4:
-            after = at + 4 + int.from_bytes(buffer[at : at + 4], "big")
+            after = at + 4 + _LENGTH.unpack_from(buffer, at)[0]
             if after > end:
                 break
-            yield self._decode(memoryview(buffer)[at + 4 : after])
+            found.append(self._decode(view[at + 4 : after]))
             at = after
         self._buffer = buffer[at:]
+        return found
 
 
-_LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
 
 

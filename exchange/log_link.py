@@ -14,10 +14,10 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from exchange.errors import LogUnavailableError
@@ -52,23 +52,22 @@ sys.exit(main())
 events = structlog.get_logger("datong.log")
 
 
-@dataclass(slots=True)
-class Pending:
-    """What one frame holds, and who waits for its reply."""
+class Pending(msgspec.Struct, eq=False):
+    """What one frame holds, and who waits for its reply. A struct, whose empty lists cost least: there is one for each turn."""
 
     sent_at: float = 0.0
-    entries: list[Entry] = field(default_factory=list)
-    entry_futures: list[asyncio.Future[int]] = field(default_factory=list)
-    settled: list[str] = field(default_factory=list)
-    intents: list[Intent] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    done_futures: list[asyncio.Future[None]] = field(default_factory=list)
+    entries: list[Entry] = []
+    entry_futures: list[asyncio.Future[int]] = []
+    settled: list[str] = []
+    intents: list[Intent] = []
+    dropped: list[str] = []
+    done_futures: list[asyncio.Future[None]] = []
     """Of intents and dropped intents."""
-    certificates: list[Certificate] = field(default_factory=list)
-    checkpoint_futures: list[asyncio.Future[str]] = field(default_factory=list)
+    certificates: list[Certificate] = []
+    checkpoint_futures: list[asyncio.Future[str]] = []
     probe: bool = False
-    evidence: list[Evidence] = field(default_factory=list)
-    annexes: list[Annex] = field(default_factory=list)
+    evidence: list[Evidence] = []
+    annexes: list[Annex] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything to ask for."""
@@ -90,15 +89,15 @@ class Pending:
 
     def succeed(self, reply: Reply) -> None:
         """Tell everyone what became of their part."""
-        seq = reply.first_seq
-        left_out = reply.duplicates
-        for position, future in enumerate(self.entry_futures):
-            if left_out and position in left_out:
-                _fail(future, LogUnavailableError("one-record-per-exchange"))
-                continue
+        kept = self.entry_futures
+        if reply.duplicates:
+            left_out = set(reply.duplicates)
+            for position in reply.duplicates:
+                _fail(kept[position], LogUnavailableError("one-record-per-exchange"))
+            kept = [future for position, future in enumerate(kept) if position not in left_out]
+        for seq, future in enumerate(kept, reply.first_seq):
             if not future.done():
                 future.set_result(seq)
-            seq += 1
         for done in self.done_futures:
             if not done.done():
                 done.set_result(None)

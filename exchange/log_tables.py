@@ -1,8 +1,9 @@
 """Tables of the exchange log. The writer (`exchange.store`) fills them, `exchange.log_reader` reads them.
 
 Rules:
-1. Beside its primary key the hot table has two indexes and no more: each costs as much as the row itself. A third holds the
-   few records of changes, a fourth those of acts on the log, and they cost those of exchanges nothing.
+1. Beside its primary key the hot table has one index and no more: each dirties pages of its own with every commit, and what
+   else is looked for the search index finds (`exchange.search`). A second holds the few records of changes, a third those of
+   acts on the log, and they cost those of exchanges nothing.
 2. Identifiers compare byte by byte on both databases, so that a prefix is a range.
 3. Rows of entries, tiles and checkpoints are never changed, but for `salt`: setting it to null unlinks the digests of
    an entry from whatever was exchanged, and breaks no proof.
@@ -38,7 +39,6 @@ entries = sa.Table(
     sa.Column("salt", sa.LargeBinary),
     sa.Column("leaf", sa.LargeBinary, nullable=False),
     sa.Index("log_entries_exchange_id", "exchange_id", unique=True),
-    sa.Index("log_entries_client", "client", "seq"),
     sa.Index("log_entries_changes", "seq", sqlite_where=_ONLY_CHANGES, postgresql_where=_ONLY_CHANGES),
     sa.Index("log_entries_events", "seq", sqlite_where=_ONLY_EVENTS, postgresql_where=_ONLY_EVENTS),
 )

@@ -181,7 +181,10 @@ class LogWriter:
     async def write(self, frames: Sequence[Frame]) -> list[Reply]:
         """Make the frames durable together, one reply for each; raises CorruptLogError."""
         batch = Batch(self._gateway, self._boot)
+        probe = wants_note = False
         for frame in frames:
+            probe |= frame.probe
+            wants_note |= frame.checkpoint
             batch.entries += frame.entries
             batch.settled += frame.settled
             batch.settled += frame.dropped
@@ -196,7 +199,6 @@ class LogWriter:
                 await self.check()
                 assert self._edge is not None
             await self._refuse_uncovered()
-            probe = any(frame.probe for frame in frames)
             begun = time.monotonic()
             while probe or batch:
                 batch.at_ms = time.time_ns() // 1_000_000
@@ -212,7 +214,7 @@ class LogWriter:
             self._uncovered_since = begun
         seq = self._edge.size - len(batch.entries)
         note = ""
-        if any(frame.checkpoint for frame in frames):
+        if wants_note:
             # The entries are durable, whether or not the checkpoint over them can be stored.
             with contextlib.suppress(StoreError, OSError):
                 note = await self.checkpoint()
@@ -272,9 +274,13 @@ class _Link(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.start: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
-        self.wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.start: asyncio.Future[Start] = self._loop.create_future()
         self.closed = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        """Of `time.monotonic`."""
         self._starts = Messages(Start)
         self._messages = Messages(Frame)
 
@@ -285,13 +291,33 @@ class _Link(asyncio.Protocol):
                 self.start.set_result(start)
             return
         self.frames += self._messages.feed(data)
-        self.wake.set()
+        self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         if not self.start.done():
             self.start.cancel()
-        self.wake.set()
+        self._wake()
+
+    async def wait(self, until: float) -> None:
+        """Return when something has come or the socket closed, at the latest at `until` (of `time.monotonic`), or before."""
+        if self._timer is None or until < self._timer_at:
+            # One that rings too early, because there was more to wait for, costs less than a new one for every frame.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(max(0.0, until - time.monotonic()), self._ring)
+            self._timer_at = until
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 async def serve(connection: socket.socket) -> int:
@@ -316,7 +342,7 @@ async def serve(connection: socket.socket) -> int:
         return UNAVAILABLE
     transport.write(message(Started(size=writer.size, vkey=signer.verifier.vkey)))
     try:
-        await _write_until_closed(loop, link, transport, writer, start.checkpoint_interval)
+        await _write_until_closed(link, transport, writer, start.checkpoint_interval)
     except CorruptLogError as error:
         # The gateway starts the next writer, which will refuse with the same reason and be heard; this is for the
         # journal.
@@ -327,35 +353,30 @@ async def serve(connection: socket.socket) -> int:
 
 
 async def _write_until_closed(
-    loop: asyncio.AbstractEventLoop,
-    link: _Link,
-    transport: asyncio.WriteTransport,
-    writer: LogWriter,
-    checkpoint_interval: float,
+    link: _Link, transport: asyncio.WriteTransport, writer: LogWriter, checkpoint_interval: float
 ) -> None:
+    # A reply leaves at once, not at the end of the loop's turn: what follows it is no longer waited for.
+    transport.set_write_buffer_limits(high=0)
     again = time.monotonic()
     """Not before that is signing tried again."""
     look = again + _LOOK_SECONDS
     while True:
-        if not link.frames and not link.closed:
-            link.wake.clear()
-            wake_at = max(_either(writer.sign_at(checkpoint_interval), look), again)
-            timer = loop.call_later(max(0.0, wake_at - time.monotonic()), link.wake.set)
-            await link.wake.wait()
-            timer.cancel()
-        frames, link.frames = link.frames, []
-        if frames:
+        if link.frames:
+            frames, link.frames = link.frames, []
             replies = await writer.write(frames)
             transport.write(b"".join([message(reply) for reply in replies]))
         now = time.monotonic()
-        if now >= max(_either(writer.sign_at(checkpoint_interval), look), again):
+        due = max(_either(writer.sign_at(checkpoint_interval), look), again)
+        if now >= due:
             look = now + _LOOK_SECONDS
             try:
                 await writer.checkpoint()
             except (StoreError, OSError):
                 again = time.monotonic() + min(checkpoint_interval, _AGAIN_SECONDS)
-        if link.closed and not link.frames:
-            return
+        elif not link.frames:
+            if link.closed:
+                return
+            await link.wait(due)
 
 
 def _either(sign_at: float | None, look: float) -> float:

@@ -6,10 +6,14 @@ import os
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _BUFFER = 4096
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""A digit of UUIDs whose upper bits are fixed, from a random digit."""
+_FRACTION = [f".{ms:03d}Z" for ms in range(1000)]
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -33,11 +37,9 @@ class Entropy:
 
 def uuid7(unix_ms: int, entropy: Entropy) -> str:
     """A UUIDv7 (RFC 9562) as text: 48 bits of milliseconds, 74 random bits."""
-    random = int.from_bytes(entropy.draw(10), "big")
-    low = random & 0x3FFFFFFFFFFFFFFF | 0x8000000000000000
-    high = random >> 68 & 0xFFF | 0x7000
-    digits = f"{unix_ms:012x}{high:04x}{low:016x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    random = entropy.draw(10).hex()
+    moment = f"{unix_ms:012x}"
+    return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"
 
 
 class Rfc3339:
@@ -50,17 +52,28 @@ class Rfc3339:
         self._seconds: dict[int, str] = {}
 
     def __call__(self, unix_ms: int) -> str:
-        second, ms = divmod(unix_ms, 1000)
+        second = unix_ms // 1000
         text = self._seconds.get(second)
         if text is None:
             if len(self._seconds) > 64:
                 self._seconds.clear()
             text = self._seconds[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{text}.{ms:03d}Z"
+        return text + _FRACTION[unix_ms - second * 1000]
 
 
 def parse_rfc3339(text: str) -> int:
     """Unix milliseconds of an RFC 3339 instant, fractions of one cut off; raises ValueError."""
+    if text[19:20] == "." and text[23:] == "Z" and text[20:23].isdigit() and text.isascii():
+        return _whole_second(text[:19]) + int(text[20:23])  # as we write them ourselves
+    return _parse(text)
+
+
+@lru_cache(256)
+def _whole_second(text: str) -> int:
+    return _parse(f"{text}Z")
+
+
+def _parse(text: str) -> int:
     if not _RFC3339.fullmatch(text):
         # `fromisoformat` takes much of ISO 8601 that is not RFC 3339, and instants without an offset.
         raise ValueError(f"not an RFC 3339 instant: {text[:40]!r}")

@@ -160,7 +160,7 @@ class NatsLink(asyncio.Protocol):
     def close(self) -> None:
         """Write what is waiting, then close."""
         if self._transport is not None:
-            self._flush()
+            self.flush()
             self._transport.close()
 
     def abort(self) -> None:
@@ -191,7 +191,7 @@ class NatsLink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._flush()
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         if self._missing:
@@ -352,16 +352,17 @@ class NatsLink(asyncio.Protocol):
             return
         self._gathered += 1
         if self._gathered >= MOST:
-            self._flush()
+            self.flush()
         elif not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
 
     def _flush_turn(self) -> None:
         self._flushing = False
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send now what was published, not at the end of this turn."""
         self._gathered = 0
         if self._transport is None or self._paused or not self._out:
             return

@@ -74,6 +74,8 @@ def _segments(rest: bytes) -> tuple[tuple[str, ...], bytes]:
     if _PLAIN.fullmatch(rest):
         segments = tuple(rest.decode("ascii").split("/"))
         path = b"/" + rest
+        if b"/." not in path and b"//" not in path:
+            return segments, path  # most are: of what is looked for below, no more could be in them
     elif _ESCAPED.fullmatch(rest):
         try:
             segments = tuple(unquote_to_bytes(part).decode("utf-8") for part in rest.split(b"/"))

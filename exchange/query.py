@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from exchange.envelope import Body, Headers, QueryStatement
 from exchange.errors import AnswerTimeoutError, LogUnavailableError
@@ -34,10 +37,11 @@ class Query:
     """Evidence of the caller's own signature, if the request was signed (`exchange.recorded_signatures`)."""
     certificate: bytes = b""
     """The certificate whose key signed it, DER."""
+    at_once: Collection[object] = ()
+    """What this process is answering now, this query among it. While there is no other, it waits for none to share work with."""
 
 
-@dataclass(slots=True, frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What the department's own system answered."""
 
     status: int
@@ -63,6 +67,7 @@ class Log(Protocol):
         rule: str,
         settles_intent: bool,
         evidence: bytes = b"",
+        alone: bool = False,
     ) -> asyncio.Future[int]: ...
 
     def intend(

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
+from binascii import b2a_base64
 from typing import Literal
 
 import msgspec
@@ -91,4 +91,4 @@ def salt_digest(salt: bytes) -> str:
 
 def seal_text(seal: bytes) -> str:
     """A seal as it stands in a record: base64."""
-    return b64encode(seal).decode()
+    return b2a_base64(seal, newline=False).decode()

@@ -14,8 +14,9 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from exchange.store import (
     ANNEXES,
@@ -33,6 +34,8 @@ from exchange.store import (
     tiles_since,
 )
 from exchange.tiles import WIDTH, Edge, Wanted
+
+_T = TypeVar("_T")
 
 _BUSY_MS = 2000
 _PRAGMAS = (
@@ -100,48 +103,10 @@ class SqliteStore:
 
     async def append(self, edge: Edge, batch: Batch) -> Edge:
         hashes = batch.leaf_hashes()
-        with self._writing() as db:
-            grown, tiles = edge.extended(hashes)
-            if not self._grow(db, edge, grown):
-                edge = self._catch_up(db, edge)
-                grown, tiles = edge.extended(hashes)
-                self._grow(db, edge, grown)
-            rows = [
-                (seq, hashed, *entry)
-                for seq, hashed, entry in zip(range(edge.size, grown.size), hashes, batch.entries, strict=True)
-            ]
-            try:
-                db.executemany(_INSERT_ENTRY, rows)
-            except sqlite3.IntegrityError as error:
-                raise DuplicateRecordError(self._duplicates(db, batch)) from error
-            if tiles:
-                db.executemany("INSERT INTO log_tiles (level, number, root, hashes) VALUES (?, ?, ?, ?)", tiles)
-            if batch.settled:
-                db.executemany("DELETE FROM log_intents WHERE exchange_id = ?", [(one,) for one in batch.settled])
-            if batch.intents:
-                who = (batch.gateway, batch.boot)
-                db.executemany(_INSERT_INTENT, [(*who, *intent) for intent in batch.intents])
-            if batch.certificates:
-                db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
-            if batch.evidence:
-                db.executemany(_INSERT_EVIDENCE, batch.evidence)
-            for kind, row in batch.annexes:
-                db.execute(_INSERT_ANNEX[kind], row)
-            if batch.removals:
-                self._remove(db, batch, edge, grown.size - 1)
-        return grown
+        return self._written(lambda db: self._append(db, edge, batch, hashes))
 
     async def checkpoint(self, edge: Edge, sign: Sign) -> tuple[Edge, str]:
-        with self._writing() as db:
-            edge = self._catch_up(db, edge)
-            newest = self._newest_checkpoint(db)
-            if newest and newest.size == edge.size and newest.root == edge.root:
-                return edge, newest.note
-            note = sign(edge.size, edge.root)
-            db.execute("INSERT INTO log_checkpoints (size, root, note) VALUES (?, ?, ?)", (edge.size, edge.root, note))
-            db.execute("DELETE FROM log_edge")
-            db.execute("INSERT INTO log_edge (size, hashes) VALUES (?, ?)", (edge.size, b"".join(edge.levels[0])))
-        return edge, note
+        return self._written(lambda db: self._sign(db, edge, sign))
 
     async def newest_checkpoint(self) -> SignedSize | None:
         with self._failing() as db:
@@ -192,21 +157,68 @@ class SqliteStore:
                 os.close(self._lock)
                 self._lock = -1
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._failing() as db:
+    def _written(self, write: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What `write` returns, when what it wrote is committed; nothing is if it raises."""
+        # One caller alone waits for every line of this: no context manager, which costs more than the statements' calls.
+        try:
+            db = self._open()
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             try:
                 db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield db
-                    db.execute("COMMIT")
-                except BaseException:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    raise
+                written = write(db)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
             finally:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except (sqlite3.Error, OSError) as error:
+            self._give_up()
+            raise StoreError(str(error)) from error
+        return written
+
+    def _append(self, db: sqlite3.Connection, edge: Edge, batch: Batch, hashes: list[bytes]) -> Edge:
+        grown, tiles = edge.extended(hashes)
+        if not self._grow(db, edge, grown):
+            edge = self._catch_up(db, edge)
+            grown, tiles = edge.extended(hashes)
+            self._grow(db, edge, grown)
+        rows = [
+            (seq, hashed, *entry)
+            for seq, hashed, entry in zip(range(edge.size, grown.size), hashes, batch.entries, strict=True)
+        ]
+        try:
+            db.executemany(_INSERT_ENTRY, rows)
+        except sqlite3.IntegrityError as error:
+            raise DuplicateRecordError(self._duplicates(db, batch)) from error
+        if tiles:
+            db.executemany("INSERT INTO log_tiles (level, number, root, hashes) VALUES (?, ?, ?, ?)", tiles)
+        if batch.settled:
+            db.executemany("DELETE FROM log_intents WHERE exchange_id = ?", [(one,) for one in batch.settled])
+        if batch.intents:
+            who = (batch.gateway, batch.boot)
+            db.executemany(_INSERT_INTENT, [(*who, *intent) for intent in batch.intents])
+        if batch.certificates:
+            db.executemany(_INSERT_CERTIFICATE, [(*one, batch.at_ms) for one in batch.certificates])
+        if batch.evidence:
+            db.executemany(_INSERT_EVIDENCE, batch.evidence)
+        for kind, row in batch.annexes:
+            db.execute(_INSERT_ANNEX[kind], row)
+        if batch.removals:
+            self._remove(db, batch, edge, grown.size - 1)
+        return grown
+
+    def _sign(self, db: sqlite3.Connection, edge: Edge, sign: Sign) -> tuple[Edge, str]:
+        edge = self._catch_up(db, edge)
+        newest = self._newest_checkpoint(db)
+        if newest and newest.size == edge.size and newest.root == edge.root:
+            return edge, newest.note
+        note = sign(edge.size, edge.root)
+        db.execute("INSERT INTO log_checkpoints (size, root, note) VALUES (?, ?, ?)", (edge.size, edge.root, note))
+        db.execute("DELETE FROM log_edge")
+        db.execute("INSERT INTO log_edge (size, hashes) VALUES (?, ?)", (edge.size, b"".join(edge.levels[0])))
+        return edge, note
 
     def _state(self, db: sqlite3.Connection) -> tuple[int, bytes]:
         row = db.execute("SELECT size, root FROM log_state").fetchone()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from exchange.merkle import EMPTY_ROOT, HASH_SIZE, ProofError, hash_children, parents, root_of
+from exchange.merkle import EMPTY_ROOT, HASH_SIZE, ProofError, parents, root_of
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
@@ -93,11 +93,11 @@ class Edge:
 
     def extended(self, leaf_hashes: Iterable[bytes]) -> tuple[Edge, list[Tile]]:
         """The edge after more leaves, and the tiles that they completed."""
-        size, stack, levels = self.size, self.stack.copy(), [level.copy() for level in self.levels]
+        size, stack, levels = self.size, self.stack.copy(), list(self.levels)
         tiles: list[Tile] = []
-        lowest = levels[0]
+        levels[0] = levels[0].copy()  # the others only when a tile below them is complete
         for node in leaf_hashes:
-            lowest.append(node)
+            levels[0].append(node)
             height, carry = 0, size
             size += 1
             while carry & 1:
@@ -106,12 +106,11 @@ class Edge:
                 height += 1
                 if not height % HEIGHT:
                     level = height // HEIGHT
-                    done = levels[level - 1]
-                    tiles.append(Tile(level - 1, (size - 1) >> height, node, b"".join(done)))
-                    done.clear()
+                    tiles.append(Tile(level - 1, (size - 1) >> height, node, b"".join(levels[level - 1])))
+                    levels[level - 1] = []
                     if level == len(levels):
                         levels.append([])
-                    levels[level].append(node)
+                    levels[level] = [*levels[level], node]
             stack.append(node)
         return Edge(size, tuple(levels), stack), tiles
 
@@ -169,7 +168,7 @@ def _fold(subtrees: Sequence[bytes]) -> bytes:
         return EMPTY_ROOT
     node = subtrees[-1]
     for left in subtrees[-2::-1]:
-        node = hash_children(left, node)
+        node = _sha256(b"\1" + left + node).digest()
     return node
 
 

@@ -82,6 +82,9 @@ class Bus(Protocol):
             AnswerTimeoutError: No reply within `timeout` seconds.
         """
 
+    def flush(self) -> None:
+        """Send now what was posted, not at the end of this turn of the event loop."""
+
     async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
         """Send a message and return the one reply; raises as `post` says."""
 
@@ -137,6 +140,11 @@ class BusConnection:
             await asyncio.wait([self._keeper])
         if self._link is not None:
             self._link.close()
+
+    def flush(self) -> None:
+        """Send now what was handed over, not at the end of this turn of the event loop."""
+        if self._link is not None:
+            self._link.flush()
 
     def on_lost(self) -> None:
         """Called when the connection has ended."""
@@ -210,8 +218,10 @@ class NatsBus(BusConnection):
         super().__init__(urls, tls, identity, [Subscription(f"{inbox}.*", self._on_message)], ping_seconds=ping_seconds)
         self._reply_subject = inbox.encode() + b".%d"
         self._counter = itertools.count(1)
-        self._waiting: dict[bytes, tuple[asyncio.Future[bytes], asyncio.TimerHandle, str]] = {}
-        """Reply subject -> who waits, until when, and whom was asked."""
+        self._waiting: dict[bytes, tuple[asyncio.Future[bytes], float, float, str]] = {}
+        """Reply subject -> who waits, until when by the loop's clock, that is how many seconds, and whom was asked."""
+        self._next_expiry: asyncio.TimerHandle | None = None
+        """One timer for all: a timer of its own costs a request more than its subject does."""
         self._reminded: frozenset[bytes] = frozenset()
         self._reminder: asyncio.Task[None] | None = None
         self._gathering: dict[bytes, _Gathering] = {}
@@ -225,6 +235,8 @@ class NatsBus(BusConnection):
         if self._reminder is not None:
             self._reminder.cancel()
         await super().stop()
+        if self._next_expiry is not None:
+            self._next_expiry.cancel()
 
     async def _remind(self) -> None:
         """Ask for what has been waited for since the last look."""
@@ -236,7 +248,7 @@ class NatsBus(BusConnection):
             self._reminded = frozenset(due)
             waited = frozenset(self._waiting)
             for subject in due:
-                asked = self._waiting[subject][2].split(".")
+                asked = self._waiting[subject][3].split(".")
                 if link is not None and link.writable and asked[0] == "dt":
                     link.publish(f"dt.i.{asked[2]}.srv.{REPLY_VERB}".encode("ascii"), subject, b"")
 
@@ -250,8 +262,10 @@ class NatsBus(BusConnection):
             reply.set_exception(ValueError(f"a message of {len(message)} bytes is more than the bus takes"))
         else:
             subject = self._reply_subject % next(self._counter)
-            timer = self._loop.call_later(timeout, self._expire, subject, timeout)
-            self._waiting[subject] = reply, timer, nats_subject
+            until = self._loop.time() + timeout
+            self._waiting[subject] = reply, until, timeout, nats_subject
+            if self._next_expiry is None or until < self._next_expiry.when():
+                self._expire_at(until)
             link.publish(nats_subject.encode("ascii"), subject, message)
 
     async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
@@ -261,8 +275,8 @@ class NatsBus(BusConnection):
             return await reply
         finally:
             if reply.cancelled():  # given up: nothing may stay behind until the deadline
-                for subject in [each for each, (waits, _, _) in self._waiting.items() if waits is reply]:
-                    self._waiting.pop(subject)[1].cancel()
+                for subject in [each for each, (waits, *_) in self._waiting.items() if waits is reply]:
+                    del self._waiting[subject]
 
     async def ask_all(
         self,
@@ -306,11 +320,10 @@ class NatsBus(BusConnection):
             if gathering := self._gathering.get(subject):
                 gathering.take(payload, nobody)
             return  # or too late: its request has been answered for
-        reply, timer = waiting[:2]
+        reply = waiting[0]
         if nobody and subject in self._reminded:
             self._waiting[subject] = waiting  # nobody is left to be reminded; the question itself was delivered
             return
-        timer.cancel()
         if reply.done():
             return  # nobody waits any more
         if nobody:
@@ -318,17 +331,27 @@ class NatsBus(BusConnection):
         else:
             reply.set_result(payload)
 
-    def _expire(self, subject: bytes, timeout: float) -> None:
-        reply, _, _ = self._waiting.pop(subject)
-        if not reply.done():
-            reply.set_exception(AnswerTimeoutError(seconds=f"{timeout:g}"))
+    def _expire_at(self, until: float) -> None:
+        if self._next_expiry is not None:
+            self._next_expiry.cancel()
+        self._next_expiry = self._loop.call_at(until, self._expire)
+
+    def _expire(self) -> None:
+        """Tell those whose time is over, and come back for the next."""
+        self._next_expiry = None
+        now = self._loop.time() + 0.001  # a timer may be early by what the loop's clock leaves out
+        for subject in [each for each, (_, until, *_) in self._waiting.items() if until <= now]:
+            reply, _, timeout, _ = self._waiting.pop(subject)
+            if not reply.done():
+                reply.set_exception(AnswerTimeoutError(seconds=f"{timeout:g}"))
+        if self._waiting:
+            self._expire_at(min(until for _, until, *_ in self._waiting.values()))
 
     def on_lost(self) -> None:
         # The replies awaited can no longer arrive: a new connection has a new subscription.
         waiting, self._waiting = self._waiting, {}
         events.warning("bus.lost", waiting=len(waiting))
-        for reply, timer, _ in waiting.values():
-            timer.cancel()
+        for reply, *_ in waiting.values():
             if not reply.done():
                 reply.set_exception(BusLostError())
         for gathering in self._gathering.values():

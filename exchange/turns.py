@@ -31,11 +31,15 @@ class Gathering(Generic[T]):
         self._most = most
         self._waiting: list[T] = []
 
-    def add(self, one: T) -> None:
-        """Add one; it is handed over before this returns if it fills the group."""
+    def add(self, one: T, *, alone: bool = False) -> None:
+        """Add one; it is handed over before this returns if it fills the group, or is alone.
+
+        Args:
+            alone: Whether no other can follow within this turn: then there is nothing to wait for.
+        """
         waiting = self._waiting
         waiting.append(one)
-        if len(waiting) >= self._most:
+        if alone or len(waiting) >= self._most:
             self.hand_over()
         elif len(waiting) == 1:
             asyncio.get_running_loop().call_soon(self.hand_over)

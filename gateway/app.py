@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,15 +109,14 @@ class GatewayApp:
         self.failure: Exception | None = None
         """What kept the gateway from opening."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own: every step of an exchange would pass through it.
         if scope["type"] == "http" and self._face is not None:
             if scope["raw_path"].startswith(b"/r1/"):
-                await self._face(scope, receive, send)
-                return
+                return self._face(scope, receive, send)
             if scope["raw_path"] == b"/healthz" and scope["method"] in ("GET", "HEAD"):
-                await answer_alive(send)
-                return
-        await self._api(scope, receive, send)
+                return answer_alive(scope["state"]["respond"])
+        return self._api(scope, receive, send)
 
     def terminators(self) -> TerminatorTrust:
         """Who may hand over the certificates of others now (RFC 9440)."""

@@ -13,7 +13,7 @@ import structlog
 from msgspec import UNSET, UnsetType, structs
 from starlette.types import Receive, Scope, Send
 
-from ca_auth import Authenticator, HandshakeRefusal, NonceStore, RequestSignature, signature_missing
+from ca_auth import Authenticator, HandshakeRefusal, NonceStore, RequestSignature, Respond, signature_missing
 from exchange import (
     METASERVICES,
     Answer,
@@ -115,13 +115,13 @@ class ExchangeFace:
             query, request_hash = await self._query(attempt, scope, receive)
         except MeshError as error:
             self._leave(attempt)
-            await self._refuse(attempt, error, send)
+            await self._refuse(attempt, error, scope["state"]["respond"])
             return
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not lose the record of the attempt
             # The caller learns nothing but its number.
             events.exception("exchange.fault", exchange=attempt.id, error=repr(fault))
             self._leave(attempt)
-            await self._refuse(attempt, MeshError(), send)
+            await self._refuse(attempt, MeshError(), scope["state"]["respond"])
             return
         try:
             answer = await (
@@ -134,7 +134,7 @@ class ExchangeFace:
                 await self._responses.pour(scope, answer.stream, answer.status, headers, receive, send)
                 return
         except MeshError as error:
-            await self._responses.tell(attempt, error, send)
+            self._responses.tell(attempt, error, scope["state"]["respond"])
             return
         finally:
             self._leave(attempt)
@@ -142,8 +142,7 @@ class ExchangeFace:
         body = answer.body
         if answer.status != 304 and answer.status != 204 and attempt.method != "HEAD":
             headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        scope["state"]["respond"](answer.status, headers, body)
 
     def seal_as(self, gateway_fingerprint: str, broker: Broker) -> None:
         """Seal with another certificate from now on; `broker` holds its key. What is on its way keeps the old one."""
@@ -282,6 +281,7 @@ class ExchangeFace:
             started=attempt.started,
             signature=signature.evidence if signature else b"",
             certificate=principal.der if signature else b"",
+            at_once=state["requests"],
         )
         return query, request_hash(attempt.method, scope["raw_path"], query_string, forwarded, body)
 
@@ -360,10 +360,10 @@ class ExchangeFace:
             user=attempt.user,
         )
 
-    async def _refuse(self, attempt: Attempt, error: MeshError, send: Send) -> None:
+    async def _refuse(self, attempt: Attempt, error: MeshError, respond: Respond) -> None:
         """Record a refusal, then tell it."""
         try:
             await self._broker.refuse(self._statement(attempt), error, started=attempt.started, caller=attempt.caller)
         except LogUnavailableError as failure:
             error = failure
-        await self._responses.tell(attempt, error, send)
+        self._responses.tell(attempt, error, respond)

@@ -9,6 +9,7 @@ from functools import lru_cache
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from ca_auth import Respond
 from exchange import Answer, AnswerStream, CallerGoneError, Headers, MeshError, ServiceId, to_wire
 from gateway.attempt import Attempt, traceparent_of
 from gateway.problems import EXPIRES, render
@@ -32,27 +33,34 @@ class Responses:
         Args:
             stall: Seconds in which the caller must take a piece of a streamed answer.
         """
-        self._receipt_url = f"{public_url}/v1/exchanges/%s/receipt"
+        self._receipt_url = f"{public_url}/v1/exchanges/".replace("%", "%%").encode() + b"%b/receipt"
         self._stall = stall
         self._http_date = HttpDate()
 
     def headers(self, attempt: Attempt, answer: Answer, request_hash: bytes) -> Headers:
         """The headers of an answer, but for what tells its length."""
-        headers = [pair for pair in answer.headers if pair[0] not in SET_BY_US]
+        headers: Headers = []
+        dated = False
+        for pair in answer.headers:
+            if pair[0] not in SET_BY_US:
+                headers.append(pair)
+                if pair[0] == b"date":
+                    dated = True
+        exchange_id = attempt.id.encode()
         headers += (
             (b"x-road-id", attempt.noted.get(b"x-road-id") or attempt.message_id.encode()),
             (b"x-road-client", attempt.noted[b"x-road-client"]),
             (b"x-road-service", _wire(attempt.service)),
-            (b"x-road-request-id", attempt.id.encode()),
+            (b"x-road-request-id", exchange_id),
             (b"x-road-request-hash", request_hash),
-            (b"datong-receipt", (self._receipt_url % attempt.id).encode()),
+            (b"datong-receipt", self._receipt_url % exchange_id),
         )
         if attempt.quota is not None:
             headers = [pair for pair in headers if pair[0] not in NAMES]
             headers += quota_headers(attempt.quota)
         if attempt.principal is not None and attempt.principal.expires_soon:
             headers.append((EXPIRES, attempt.principal.expires_soon))
-        if not any(name == b"date" for name, _ in headers):
+        if not dated:
             headers.append((b"date", self._http_date(attempt.asked_ms // 1000)))
         return headers
 
@@ -99,7 +107,7 @@ class Responses:
         finally:
             gone.cancel()
 
-    async def tell(self, attempt: Attempt, error: MeshError, send: Send) -> None:
+    def tell(self, attempt: Attempt, error: MeshError, respond: Respond) -> None:
         """Tell what became of a request that has no answer."""
         events.warning(
             "exchange.refused" if error.status < 500 else "exchange.failed",
@@ -127,8 +135,7 @@ class Responses:
             headers.append((b"connection", b"close"))
         if attempt.method == "HEAD":
             body = b""
-        await send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        respond(error.status, headers, body)
 
 
 class HttpDate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import socket
 import ssl
@@ -14,7 +13,7 @@ import structlog
 import uvicorn
 
 from ca_auth import EdgeLimits, edge_protocol, load_certificate, server_context
-from exchange import IdentityError, Settings, configure_events
+from exchange import IdentityError, Settings, configure_events, settle_heap
 from gateway import own_certificates
 from gateway.app import GatewayApp
 from gateway.listening import listen, loop_with, name_of
@@ -52,6 +51,7 @@ def serve(settings: Settings) -> None:
         app,
         http=edge_protocol(limits, app.edge_refused, terminators=app.terminators),
         loop=loop_with(settings.handshake_timeout),  # type: ignore[arg-type]  # uvicorn takes a class as it is
+        interface="asgi3",
         lifespan="on",
         ws="none",
         access_log=False,
@@ -99,9 +99,7 @@ class _Server(uvicorn.Server):
         if self.started:
             for path in self._app.terminator_sockets:
                 await self._listen_for_terminator(path)
-            # What start-up made lives as long as the process: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
+            settle_heap()
             structlog.get_logger("datong.gateway").info("gateway.ready", url=self._public_url)
             if self._settings.ready_file is not None:
                 self._settings.ready_file.write_text(self._public_url)

@@ -12,7 +12,9 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from exchange import MemberId, ServiceId, SubsystemId, member_of, owner_of
 from registry.grants import refusals
@@ -40,8 +42,7 @@ from registry.records import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What permits a call. `purpose` is the named one, or the only one granted."""
 
     service: Service

@@ -9,7 +9,7 @@ places:
   terminator sends what it may not, there is no certificate, and `peer_refusal` says why. `peer_via` is the terminator's
   `Connection` if it came over TLS: its own certificate has to count, too. `peer_spoken_for`: the certificate was handed over
   by a terminator; that its key is at the other end, we have not seen ourselves. `abort` ends the connection at once, for an
-  answer that broke off in the middle.
+  answer that broke off in the middle. `requests` holds all that this server is answering now, on whatever connection.
 - `scope["extensions"]["tls"]`: the ASGI TLS extension 0.2, plus `client_cert` (DER) as uvicorn intends to add it
   (Kludex/uvicorn pull request 3132), so that this class can go once uvicorn has it. The dictionary is made once per
   connection and shared by its requests: treat it as read-only.
@@ -27,9 +27,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from cryptography import x509
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ca_auth.edge.client_cert_header import Connection, RefusedHeaderError, TerminatorTrust, parse_client_cert
+from ca_auth.edge.http_protocol import HttpProtocol
 from ca_auth.profiles.identity import UNREADABLE
 from ca_auth.profiles.shown_names import shown_name
 
@@ -38,8 +38,8 @@ _ENCODING_DER: Final = 2
 _TLS_VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
-class PeerCertificateProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, knowing who is at the other end."""
+class PeerCertificateProtocol(HttpProtocol):
+    """The HTTP/1.1 protocol, knowing who is at the other end."""
 
     terminators: ClassVar[Callable[[], TerminatorTrust]] = staticmethod(TerminatorTrust)
     """Who may speak for others."""
@@ -50,7 +50,9 @@ class PeerCertificateProtocol(HttpToolsProtocol):
     terminator = False
     """Whether this connection spoke for others when it was opened; it is asked again for each request."""
 
-    extensions: dict[str, Any]
+    _trust: TerminatorTrust
+    """Who was trusted when it was last asked; `_speaks_for_others` is what that says of this connection."""
+    _speaks_for_others = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -58,20 +60,32 @@ class PeerCertificateProtocol(HttpToolsProtocol):
         der = tls.getpeercert(binary_form=True) if tls is not None else None
         self.peer = fingerprint_of(der) if der is not None else None
         sent = sent_with(tls) if tls is not None and der is not None else ()
-        place = transport.get_extra_info("sockname")
-        self.connection = Connection(
-            unix_socket=place if isinstance(place, str) else "", peer=self.peer or "", leaf=der or b"", chain=sent
-        )
-        self.terminator = type(self).terminators().trusts(self.connection)
+        path = self.server[0] if self.server is not None and self.server[1] is None else ""
+        self.connection = Connection(unix_socket=path, peer=self.peer or "", leaf=der or b"", chain=sent)
+        self._trust = type(self).terminators()
+        self.terminator = self._speaks_for_others = self._trust.trusts(self.connection)
         own = {"peer_der": der, "peer": self.peer, "peer_sent": sent, "abort": transport.abort}
-        self.app_state = {**self.app_state, **own, "peer_via": None, "peer_refusal": None, "peer_spoken_for": False}
-        self.extensions = {} if tls is None else {"tls": tls_extension(tls, der)}
+        self.app_state = {
+            **self.app_state,
+            **own,
+            "peer_via": None,
+            "peer_refusal": None,
+            "peer_spoken_for": False,
+            "requests": self.tasks,
+            "respond": None,
+        }
+        if tls is not None:
+            extensions: dict[Any, Any] = {"tls": tls_extension(tls, der)}
+            self._blank_scope["extensions"] = extensions
 
-    def on_headers_complete(self) -> None:
-        if type(self).terminators().trusts(self.connection):
-            self.scope["state"].update(_spoken_for(self.connection, self.headers))
-        self.scope["extensions"] = self.extensions
-        super().on_headers_complete()
+    def request_state(self) -> dict[str, Any]:
+        trust = type(self).terminators()
+        if trust is not self._trust:
+            self._trust, self._speaks_for_others = trust, trust.trusts(self.connection)
+        state = self.app_state.copy()
+        if self._speaks_for_others:
+            state.update(_spoken_for(self.connection, self.headers))
+        return state
 
 
 def fingerprint_of(der: bytes) -> str:

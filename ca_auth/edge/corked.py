@@ -1,7 +1,7 @@
 """A transport that writes once per turn of the event loop.
 
-uvicorn writes the head and the body of a response apart. Over TLS each write is a record of its own, which costs more than building
-the response did; both together are one.
+ASGI sends the head and the body of a response apart. Over TLS each write is a record of its own, which costs more than building the
+response did; both together are one. An answer that comes whole need not wait for the end of the turn.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ _JOIN_BYTES: Final = 64 << 10
 class CorkedTransport:
     """Stands in for a transport; everything but writing and closing goes straight through."""
 
-    __slots__ = ("_loop", "_pieces", "_size", "_transport")
+    __slots__ = ("_loop", "_pieces", "_size", "_transport", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing
         self._loop = loop
         self._pieces: list[bytes] = []
         self._size = 0
@@ -32,6 +33,12 @@ class CorkedTransport:
         self._size += len(data)
         if self._size > _JOIN_BYTES:
             self._flush()
+
+    def write_now(self, data: bytes) -> None:
+        """Send `data` behind what else was written, without waiting for more."""
+        if self._pieces:
+            self._flush()
+        self._transport.write(data)
 
     def close(self) -> None:
         self._flush()

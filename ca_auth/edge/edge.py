@@ -13,9 +13,11 @@ Rules:
 7. After a refusal nothing more is taken from the connection, and no request that followed is executed. Requests that
    were complete before it are still answered, in order.
 8. Every refusal is reported to `on_refused`, so that the gateway can put it on the record.
+9. While a caller is slow to take an answer, nothing more is read from it and no request of its that waits is begun; after
+   `idle_seconds` of that the connection is closed.
 
 The usual request, a whole head in one read, pays for a few comparisons: no timer, no copy. A connection has one timer.
-The methods that replace uvicorn's own follow uvicorn 0.54 (pinned); tests run against the real server.
+What is replaced of uvicorn's own protocol is in `ca_auth.edge.http_protocol`; tests run against the real server.
 """
 
 from __future__ import annotations
@@ -24,14 +26,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 import httptools
-from uvicorn._types import HTTPScope
 
 from ca_auth.edge.client_cert import PeerCertificateProtocol
 from ca_auth.edge.client_cert_header import TerminatorTrust
-from ca_auth.edge.corked import CorkedTransport
 from ca_auth.edge.refusals import (
     BODY_DEADLINE,
     CONNECTION_LIMIT,
@@ -81,7 +81,7 @@ class EdgeProtocol(PeerCertificateProtocol):
     held: ClassVar[Counter[str]]
     """Open connections per certificate fingerprint."""
 
-    # What is being read. A message is told apart from the next one by its scope, which is made anew for each.
+    # What is being read.
     _reading_head = True
     _max_head = 0
     _head_limit = 0
@@ -90,14 +90,14 @@ class EdgeProtocol(PeerCertificateProtocol):
     _recount = False
     _dry_bytes = 0
     _body_bytes = 0
-    _complete: HTTPScope | None = None
-    _unfinished: HTTPScope | None = None
+    _has_deadline = False
     _known_host: bytes | None = None
 
     # What is due.
     _timer: asyncio.TimerHandle | None = None
     _idle_until = 0.0
     _unfinished_until = 0.0
+    _held_back = False
 
     # What was refused.
     _refused: Refusal | None = None
@@ -108,7 +108,7 @@ class EdgeProtocol(PeerCertificateProtocol):
     _lingered = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, CorkedTransport(transport, self.loop)))
+        super().connection_made(transport)
         limits = self.limits
         self._max_head = limits.terminator_head_bytes if self.terminator else limits.head_bytes
         self._head_limit = self._max_head
@@ -146,12 +146,13 @@ class EdgeProtocol(PeerCertificateProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # No other protocol is spoken here. The request is answered as it is, and what follows it is not HTTP.
-            self.cycle.keep_alive = False
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
             self._stop_listening()
         except httptools.HttpParserError:
             self._refuse(self._refused or HTTP_SYNTAX)
         else:
-            if self.scope is not self._complete:
+            if self.in_message:
                 self._note_unfinished(data)
 
     def _admit(self, data: bytes) -> bool:
@@ -184,8 +185,8 @@ class EdgeProtocol(PeerCertificateProtocol):
             # Read after read without a byte of body: endless trailers or chunk extensions.
             self._refuse(HEAD_SIZE)
             return
-        if self._unfinished is not self.scope:
-            self._unfinished = self.scope
+        if not self._has_deadline:
+            self._has_deadline = True
             limits = self.limits
             seconds = limits.head_seconds if self._reading_head else limits.body_seconds
             self._unfinished_until = self.loop.time() + seconds
@@ -193,12 +194,9 @@ class EdgeProtocol(PeerCertificateProtocol):
 
     def on_headers_complete(self) -> None:
         headers = self.headers
+        fields = dict(headers)
         refusal = check_head(
-            self.parser.get_http_version(),
-            self.url,
-            headers,
-            max_lines=self.limits.header_lines,
-            known_host=self._known_host,
+            self.parser.get_http_version(), self.url, headers, fields, self.limits.header_lines, self._known_host
         )
         if refusal is None and self._recount:
             refusal = check_size(self.url, headers, max_bytes=self._max_head)
@@ -208,14 +206,13 @@ class EdgeProtocol(PeerCertificateProtocol):
             self._refused = refusal
             raise _HeadRefusedError  # stops the parser; data_received answers
         if self._known_host is None:
-            self._known_host = dict(headers)[b"host"]
-        if self._unfinished is self.scope:
+            self._known_host = fields[b"host"]
+        if self._has_deadline:
             # The head took several reads; from here on it is the body's time.
-            self._unfinished = None
+            self._has_deadline = False
             self._head_end = b""
+        self.expect_100_continue = b"expect" in fields and _expects_to_continue(headers)
         super().on_headers_complete()
-        # uvicorn would add the trailers of a chunked body to the headers that were just checked.
-        self.headers = _NO_TRAILERS
         self._reading_head = False
 
     def on_body(self, body: bytes) -> None:
@@ -226,27 +223,41 @@ class EdgeProtocol(PeerCertificateProtocol):
     def on_message_complete(self) -> None:
         self._reading_head = True
         self._head_bytes = self._dry_bytes = self._body_bytes = 0
-        self._complete = self.scope
+        self._has_deadline = False
         super().on_message_complete()
-
-    def _should_upgrade(self) -> bool:
-        return False
 
     # Answering
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, without a timer per request, and with a refusal that had to wait for its turn."""
+        """Called by a cycle whose answer is written: begin what waited for it."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        self._idle_until = self.loop.time() + self.limits.idle_seconds
+        flow = self.flow
+        if flow.write_paused:
+            self._held_back = True
+            flow.pause_reading()
+        elif self.pipeline or flow.read_paused or self._owed is not None:
+            self._go_on()
+
+    def resume_writing(self) -> None:
+        """Called by the transport when the caller has taken most of what was written."""
+        super().resume_writing()
+        if self._held_back and not self.transport.is_closing():
+            self._held_back = False
+            now = self.loop.time()
+            self._idle_until = now + self.limits.idle_seconds
+            # It could not go on with what it was sending.
+            self._unfinished_until = max(self._unfinished_until, now + self.limits.head_seconds)
+            self._go_on()
+
+    def _go_on(self) -> None:
         self.flow.resume_reading()
         if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+            self.start(*self.pipeline.pop())
         elif self._owed is not None:
             self._answer(self._owed)
-        else:
-            self._idle_until = self.loop.time() + self.limits.idle_seconds
 
     def shutdown(self) -> None:
         """As uvicorn's, for a server that stops; but it need not wait for an idle caller to agree to the end of TLS."""
@@ -263,14 +274,13 @@ class EdgeProtocol(PeerCertificateProtocol):
         self._refused = refusal
         self._stop_listening()
         cycle = self.cycle
-        if in_body and cycle.response_complete:
+        if in_body and cycle is not None and cycle.response_complete:
             # Answered already, without reading the body to its end; a second answer would be taken for the next one's.
             self._close()
             return
         queued = bool(self.pipeline) and self.pipeline[0][0] is cycle
-        told_by_application = in_body and not queued
         try:
-            if told_by_application:
+            if cycle is not None and in_body and not queued:
                 # It has the request, learns that the rest never comes, and records the one attempt with this rule.
                 cycle.scope["state"][REFUSAL_KEY] = refusal
             else:
@@ -284,7 +294,7 @@ class EdgeProtocol(PeerCertificateProtocol):
             else:
                 # The application has the broken request, or will have it, and waits for the rest of its body.
                 cycle.disconnected = True
-                cycle.message_event.set()
+                cycle.wake()
                 if queued:
                     self.pipeline.popleft()  # queued behind another: it must never start
                     self._owed = refusal
@@ -295,7 +305,7 @@ class EdgeProtocol(PeerCertificateProtocol):
 
     def _answer(self, refusal: Refusal) -> None:
         self._owed = None
-        language = language_of(self.scope["headers"] if self.scope is not None else ())
+        language = language_of(self.received)
         self.transport.write(response_bytes(refusal, language, type_base=self.type_base))
         if refusal.status in (408, 431):
             # The caller may be sending still: closing now would reset the connection and could destroy the answer.
@@ -324,22 +334,21 @@ class EdgeProtocol(PeerCertificateProtocol):
         cycle = self.cycle
         idle = cycle is None or cycle.response_complete or cycle.disconnected
         until = now + self.limits.head_seconds
-        if self._deaf:
-            if idle and self._owed is None:
-                self._close()
-                return
-        elif self.scope is not self._complete:
-            unfinished_until = self._unfinished_until + self._body_bytes / self.limits.body_rate
-            if now >= unfinished_until:
-                self._refuse(HEAD_DEADLINE if self._reading_head else BODY_DEADLINE)
-                return
-            until = min(until, unfinished_until)
-        elif idle:
+        if self._deaf and idle and self._owed is None:
+            self._close()
+            return
+        if self._held_back or (idle and not self._deaf and not self.in_message):
             if now >= self._idle_until:
                 self._stop_listening()
                 self._close()
                 return
             until = min(until, self._idle_until)
+        elif self.in_message and not self._deaf:
+            unfinished_until = self._unfinished_until + self._body_bytes / self.limits.body_rate
+            if now >= unfinished_until:
+                self._refuse(HEAD_DEADLINE if self._reading_head else BODY_DEADLINE)
+                return
+            until = min(until, unfinished_until)
         self._wake_in(until - now)
 
     def _wake_in(self, seconds: float) -> None:
@@ -348,14 +357,8 @@ class EdgeProtocol(PeerCertificateProtocol):
         self._timer = self.loop.call_later(seconds, self._look_at_the_clock)
 
 
-class _NoTrailers(list[tuple[bytes, bytes]]):
-    """Forgets what is appended: a request may have trailers, and they mean nothing here (RFC 9110 section 6.5.1)."""
-
-    def append(self, item: tuple[bytes, bytes], /) -> None:
-        pass
-
-
-_NO_TRAILERS: Final = _NoTrailers()
+def _expects_to_continue(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
 
 class _HeadRefusedError(Exception):

@@ -40,7 +40,7 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|" + _LABEL + rb"(?:\." +
 
 
 def check_head(
-    version: str, target: bytes, headers: Headers, *, max_lines: int, known_host: bytes | None
+    version: str, target: bytes, headers: Headers, fields: dict[bytes, bytes], max_lines: int, known_host: bytes | None
 ) -> Refusal | None:
     """Return the rule that refuses this head, or None.
 
@@ -48,6 +48,7 @@ def check_head(
         version: As the parser reports it: `1.1`.
         target: The request target, undecoded.
         headers: As received, names in lower case.
+        fields: The same, with the last value of each name.
         max_lines: Most header lines.
         known_host: A Host value that has passed before: the same one need not be matched again.
     """
@@ -55,7 +56,6 @@ def check_head(
         return HTTP_VERSION
     if len(headers) > max_lines:
         return HEADER_LINES
-    fields = dict(headers)
     host = fields.get(b"host")
     if host is None or (host != known_host and not is_host(host)):
         return HOST_HEADER

@@ -14,7 +14,7 @@ from department_adapters.sdk import Adapter
 from department_adapters.section import ContractError
 from department_adapters.serve import make_source, serve_adapter
 from department_adapters.source import Source
-from exchange import IdentityError, LedgerError, configure_events
+from exchange import IdentityError, LedgerError, configure_events, settle_heap
 
 
 def run(adapter: Adapter, contract_file: Path) -> None:
@@ -29,6 +29,7 @@ def run(adapter: Adapter, contract_file: Path) -> None:
             sources[code] = adapter if ours else make_source(service, contract)
         if adapter not in sources.values():
             raise ContractError(f"{contract_file}: no service has this program as its module")
+        settle_heap()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve_adapter(contract, sources=sources))
     except (ContractError, IdentityError, LedgerError) as error:

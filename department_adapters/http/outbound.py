@@ -185,10 +185,13 @@ def static_headers(pairs: Sequence[tuple[str, str]], *, ours: frozenset[bytes]) 
 class Connector:
     """Connects to one host and port, and knows what we say there of ourselves."""
 
-    def __init__(self, host: str, port: int, *, tls: bool, outbound: Outbound) -> None:
+    def __init__(
+        self, host: str, port: int, *, tls: bool, outbound: Outbound, ours: frozenset[bytes] = frozenset()
+    ) -> None:
         """
         Args:
             host: From `Outbound.check_host`.
+            ours: Names of headers that frame the request, which are not taken from the caller.
         """
         self._host = host
         self._port = port
@@ -199,21 +202,20 @@ class Connector:
         self._context_of: tuple[tuple[int, int, int] | None, ...] = ()
         self._token: bytes = b""
         self._token_of: tuple[int, int, int] | None = None
-        self._replaced = frozenset(name for name, _ in outbound.headers)
-        if outbound.bearer is not None or outbound.bearer_file is not None:
+        self._said = list(outbound.headers)
+        if outbound.bearer is not None:
+            self._said.append((b"authorization", b"Bearer " + _token(outbound.bearer)))
+        self._replaced = ours.union(name for name, _ in self._said)
+        if outbound.bearer_file is not None:
             self._replaced |= {b"authorization"}
 
     def headers(self, headers: Headers) -> Headers:
-        """A request's headers with ours in place of the caller's; raises CredentialError."""
-        if not self._replaced:
-            return headers
-        outbound = self._outbound
-        said = [pair for pair in headers if pair[0] not in self._replaced]
-        said += outbound.headers
-        if outbound.bearer is not None:
-            said.append((b"authorization", b"Bearer " + _token(outbound.bearer)))
-        elif outbound.bearer_file is not None:
-            said.append((b"authorization", b"Bearer " + self._bearer_of(outbound.bearer_file)))
+        """A request's headers with ours in place of the caller's, a new list; raises CredentialError."""
+        replaced, file = self._replaced, self._outbound.bearer_file
+        said = [pair for pair in headers if pair[0] not in replaced]
+        said += self._said
+        if file is not None:
+            said.append((b"authorization", b"Bearer " + self._bearer_of(file)))
         return said
 
     def context(self) -> ssl.SSLContext | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Set as AbstractSet
 from typing import Literal
 from urllib.parse import urlsplit
@@ -78,7 +79,7 @@ class HttpSource:
         tls = url.scheme == "https"
         outbound = outbound or Outbound()
         host = outbound.check_host(url.hostname)
-        self._connector = Connector(host, url.port or (443 if tls else 80), tls=tls, outbound=outbound)
+        self._connector = Connector(host, url.port or (443 if tls else 80), tls=tls, outbound=outbound, ours=OURS)
         if not all(_METHOD.fullmatch(method) for method in methods):
             raise ValueError("a method is a word of A to Z")
         self._methods = methods
@@ -134,7 +135,7 @@ class HttpSource:
         if not target.startswith(b"/"):
             target = b"/" + target
         try:
-            headers = self._connector.headers([pair for pair in request.headers if pair[0] not in OURS])
+            headers = self._connector.headers(request.headers)
         except CredentialError as error:
             raise BackendError from error
         size = len(request.body) if request.spooled is None else len(request.spooled)
@@ -174,7 +175,7 @@ class HttpSource:
 
     def _keep(self, link: HttpLink) -> None:
         if link.reusable:
-            link.idle_since = now = asyncio.get_running_loop().time()
+            link.idle_since = now = time.monotonic()
             idle = self._idle
             idle.append(link)
             while idle[0].idle_since < now - KEEP_SECONDS:
@@ -186,7 +187,7 @@ class HttpSource:
         while idle:
             link = idle[-1]
             if link.reusable:
-                if link.idle_since < asyncio.get_running_loop().time() - within:
+                if link.idle_since < time.monotonic() - within:
                     return None
                 return idle.pop()
             idle.pop()

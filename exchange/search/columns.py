@@ -35,7 +35,11 @@ class IndexFormatError(ValueError):
 
 def hash_of(text: str) -> int:
     """64 bits that stand for a text."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    return int.from_bytes(_digest_of(text), "big")
+
+
+def _digest_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]
 
 
 def narrow(values: Array) -> Array:
@@ -221,13 +225,15 @@ def _number_column(values: Array) -> NumberColumn:
 
 
 def _text_column(name: str, values: Sequence[str]) -> TextColumn:
-    places: dict[str, int] = {}
-    codes = [places.setdefault(value, len(places)) for value in values]
-    distinct = list(places)
-    hashes = np.array([hash_of(value) for value in distinct], dtype=np.uint64)
+    distinct = list(dict.fromkeys(values))
+    hashes = np.frombuffer(b"".join([_digest_of(value) for value in distinct]), dtype=">u8").astype(np.uint64)
     table, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     names = tuple([distinct[place] for place in firsts]) if name in NAMED else None
-    return TextColumn(narrow(inverse.astype(np.int64)[np.array(codes, dtype=np.int64)]), table, names)
+    if len(distinct) == 1:
+        return TextColumn(np.zeros(len(values), dtype="<u1"), table, names)
+    place_of = dict(zip(distinct, inverse.tolist(), strict=True))
+    codes = np.fromiter(map(place_of.__getitem__, values), dtype=np.int64, count=len(values))
+    return TextColumn(narrow(codes), table, names)
 
 
 def _joined_texts(parts: Sequence[TextColumn]) -> TextColumn:

@@ -27,7 +27,7 @@ from exchange.search.index_store import (
     whole_key,
 )
 from exchange.search.postings import LARGE, postings_of
-from exchange.search.rows import BLOCK, Blocks, LogRows
+from exchange.search.rows import Blocks, LogRows
 from exchange.search.tally import COUNTED
 
 Progress = Callable[[int, int], None]
@@ -173,7 +173,7 @@ class Indexer:
                 first, rows = 0, 0
 
     async def _fault_of(self, segment: Segment, generation: int) -> tuple[IndexFault | None, int]:
-        made, rows = await self._made(segment.first, segment.count, anew=True)
+        made, rows = await self._made(segment.first, segment.count)
         stored = await self._store.fetch(generation, [(key, key) for key, _ in rows])
         if dict(stored) == dict(rows) and made == segment:
             return None, len(rows)
@@ -185,7 +185,7 @@ class Indexer:
         ranges = await self._rows.removed_since(since)
         for segment in segments:
             if any(first < segment.end and end > segment.first for first, end in ranges):
-                made, rows = await self._made(segment.first, segment.count, anew=True)
+                made, rows = await self._made(segment.first, segment.count)
                 await self._store.put(made, rows, instead_of=[segment])
         self._blocks.forget(1 << 62)
 
@@ -200,7 +200,7 @@ class Indexer:
                     parts.append(await self._finder.whole(segment))
             except IndexFormatError:
                 # Nobody mends a segment: it is made again.
-                await self._add(*await self._made(small[0].first, LARGE, anew=True), instead_of=small)
+                await self._add(*await self._made(small[0].first, LARGE), instead_of=small)
                 return end
             last = next((segment.last for segment in reversed(small) if segment.last is not None), None)
             await self._add(*await asyncio.to_thread(_large, parts, last), instead_of=small)
@@ -213,24 +213,13 @@ class Indexer:
         kept = [each for each in self._finder.segments if each.first not in gone]
         self._finder.follow(generation, [*kept, segment])
 
-    async def _made(self, first: int, count: int, *, anew: bool = False) -> tuple[Segment, Rows]:
-        """A segment of the log, and its rows.
-
-        Args:
-            anew: Whether its records are read again, though they may be in memory.
-        """
-        if anew or count > SMALL:
-            blocks = await self._rows.blocks(first, first + count)
-        else:
-            blocks = [
-                await self._blocks.get(number, first + count)
-                for number in range(first // BLOCK, (first + count) // BLOCK)
-            ]
-        last = next((block.last for block in reversed(blocks) if block.last is not None), None)
+    async def _made(self, first: int, count: int) -> tuple[Segment, Rows]:
+        """A segment of the log, and its rows."""
+        columns, last = await self._rows.block(first, first + count)
         if count == SMALL:
-            return _small(joined([block.columns for block in blocks]), last)
+            return _small(columns, last)
         # Sorting takes a moment; meanwhile questions are answered.
-        return await asyncio.to_thread(_large, [block.columns for block in blocks], last)
+        return await asyncio.to_thread(_large, [columns], last)
 
 
 def _small(columns: Columns, last: tuple[int, bytes] | None) -> tuple[Segment, Rows]:
@@ -239,7 +228,7 @@ def _small(columns: Columns, last: tuple[int, bytes] | None) -> tuple[Segment, R
 
 
 def _large(parts: Sequence[Columns], last: tuple[int, bytes] | None) -> tuple[Segment, Rows]:
-    columns = joined(parts)
+    columns = joined(parts) if len(parts) > 1 else parts[0]
     segment = _segment(columns, last)
     rows = [(column_key(name, segment.number), columns.column(name).encoded()) for name in COUNTED]
     rows += [(posting_key(name, bucket, segment.number), data) for name, bucket, data in postings_of(columns)]

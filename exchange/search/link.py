@@ -40,9 +40,11 @@ _END_SECONDS: Final = 5.0
 _MAX_BACKOFF: Final = 30.0
 _CHUNK: Final = 500
 
-# As `python -m exchange.search.process`, but of this very installation, wherever the gateway was started.
+# As `python -m exchange.search.process`, but of this very installation, wherever the gateway was started. It is nice before it
+# imports anything: that alone takes the processor for half a second.
 _PROGRAM: Final = """
-import sys
+import os, sys
+os.nice(10)
 sys.path.insert(0, sys.argv.pop(1))
 from exchange.search.process import main
 sys.exit(main())

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -31,10 +30,10 @@ from exchange.search.frames import NOTHING, Question, Result, packed
 from exchange.search.index_store import IndexUnavailableError
 from exchange.search.log_search import LogSearch
 
-_FOLLOW_SECONDS = 0.5
+_FOLLOW_SECONDS = 1.0
+"""How often the log is looked at. What it grew by meanwhile is searched in the records."""
 _AGAIN_SECONDS = 5.0
 """After a failure, or while another process makes the index."""
-_NICE = 10
 
 events = structlog.get_logger("datong.search")
 _encode = msgspec.msgpack.Encoder().encode
@@ -180,7 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(_NICE)
     configure_events()
     connection = socket.socket(fileno=options.fd)
     connection.setblocking(False)

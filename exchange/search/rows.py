@@ -17,13 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from exchange.database import create_engine, reading
 from exchange.log_reader import LogReader, StoredEntry
 from exchange.log_tables import entries, removed, state
-from exchange.search.columns import Columns, columns_of
+from exchange.search.columns import Columns, columns_of, joined
 from exchange.search.facts import Facts, facts_of, matches
 from exchange.search.filters import RecordFilter
 from exchange.search.index_store import IndexUnavailableError
 
-_AT_ONCE: Final = 1024
-"""Rows of one read: a longer one would keep SQLite from shortening the log's write-ahead log."""
+_AT_ONCE: Final = 2048
+"""Rows of one read: a longer one would keep SQLite from shortening the log's write-ahead log. Of shorter ones each row costs
+more."""
 _ROW: Final = [
     entries.c.seq,
     entries.c.at_ms,
@@ -90,15 +91,20 @@ class LogRows:
             raise _unavailable(error) from error
         return found
 
-    async def blocks(self, first: int, end: int) -> list[Block]:
-        """All blocks between two entries that are multiples of BLOCK."""
+    async def block(self, first: int, end: int) -> Block:
+        """All entries between two that are multiples of BLOCK."""
         found = await self.facts(first, end)
+        if len(found) == end - first:
+            return _block(first, end, found)
+        # In each block, what was removed has the time of the first entry that is there: so the bytes are always the same.
         firsts = range(first, end, BLOCK)
         places = [bisect_left(found, each, key=_number) for each in (*firsts, end)]
-        return [
+        blocks = [
             _block(each, each + BLOCK, found[low:high])
             for each, (low, high) in zip(firsts, pairwise(places), strict=True)
         ]
+        last = (found[-1][0], found[-1][2]) if found else None
+        return Block(joined([block.columns for block in blocks]), last)
 
     async def matching(self, wanted: RecordFilter, numbers: Sequence[int]) -> list[StoredEntry]:
         """Those of some entries, a thousand at most, that are there and are what is looked for, in the given order."""

@@ -7,8 +7,8 @@ from email.utils import formatdate
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
-from starlette.types import Send
 
+from ca_auth import Respond
 from exchange import RegistryStaleError
 
 router = APIRouter(tags=["health"])
@@ -47,7 +47,7 @@ async def healthz() -> Health:
 _ALIVE = Health().model_dump_json().encode()
 
 
-async def answer_alive(send: Send) -> None:
+async def answer_alive(respond: Respond) -> None:
     """The answer of `/healthz`, without the framework: load balancers ask often, each time on a new connection."""
     headers = [
         (b"content-type", b"application/json"),
@@ -56,8 +56,7 @@ async def answer_alive(send: Send) -> None:
         (b"x-content-type-options", b"nosniff"),
         (b"date", formatdate(time.time(), usegmt=True).encode()),
     ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": _ALIVE})
+    respond(200, headers, _ALIVE)
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "A part is not ready."}})

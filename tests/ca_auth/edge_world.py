@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from exchange import UnauthenticatedError, member_id, subsystem_id
 
 TAX = subsystem_id("CN/GOV/11990000000000000X/tax")
 TAX_MEMBER = member_id("CN/GOV/11990000000000000X")
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 TIMEOUT = 20.0
 """Long enough for a busy machine; nothing in the tests waits for it to pass."""
 
@@ -93,6 +94,8 @@ class Edge:
     """Why the edge ended requests whose head the application had."""
     handshakes: queue.Queue[HandshakeRefusal] = field(default_factory=queue.Queue)
     release: threading.Event = field(default_factory=threading.Event)
+    stop: Callable[[], None] = lambda: None
+    """Tell the server to stop."""
     now: float | None = None
     """The application's clock; None: real time."""
 
@@ -112,6 +115,17 @@ class Edge:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with raw, context.wrap_socket(raw, server_hostname="localhost", session=session) as tls:
             yield Connection(tls)
+
+    def around(self, application: Application) -> Application:
+        """The application, and the lifespan that it does not know."""
+
+        async def living(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await self.application(scope, receive, send)
+            else:
+                await application(scope, receive, send)
+
+        return living
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
         """Says who called and what arrived. `/wait` answers when released, `/early` before the body is read."""
@@ -223,7 +237,13 @@ def running_edge(
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     terminators: Callable[[], TerminatorTrust] = TerminatorTrust,
     anchors: bytes | None = None,
+    application: Application | None = None,
 ) -> Iterator[Edge]:
+    """Run a server until the end of the block.
+
+    Args:
+        application: Answers requests in place of the edge's own.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         edge = Edge(
@@ -233,7 +253,7 @@ def running_edge(
             pki.server.certificate, pki.server.key, pki.ca.bundle, on_handshake_refused=edge.handshakes.put
         )
         config = uvicorn.Config(
-            edge.application,
+            edge.application if application is None else edge.around(application),
             http=edge_protocol(
                 limits or EdgeLimits(),
                 lambda *what: edge.refused.put(what),
@@ -251,12 +271,17 @@ def running_edge(
             ssl_context_factory=lambda *_: context,
         )
         server = uvicorn.Server(config)
+
+        def stop() -> None:
+            server.should_exit = True
+
+        edge.stop = stop
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             yield edge
         finally:
             edge.release.set()
-            server.should_exit = True
+            stop()
             thread.join(TIMEOUT)
             assert not thread.is_alive()

@@ -120,6 +120,48 @@ async def test_who_gives_up_waiting_leaves_its_place() -> None:
     assert await turns.take(far) == 0.0
 
 
+async def test_turns_are_had_in_the_order_of_asking() -> None:
+    turns = Turns(concurrency=1, queue=3)
+    far = time.perf_counter() + 60
+    had: list[int] = []
+
+    async def ask(number: int) -> None:
+        await turns.take(far)
+        had.append(number)
+
+    await turns.take(far)
+    waiting = [asyncio.create_task(ask(number)) for number in range(3)]
+    await until(lambda: turns.held == 4)
+    waiting[0].cancel()
+    for number in (1, 2):
+        turns.give_back()
+        # Nobody comes between the one whose turn it is and its turn.
+        late = asyncio.create_task(turns.take(time.perf_counter() + 0.01))
+        with pytest.raises(AnswerTimeoutError):
+            await late
+        assert had[-1] == number
+    assert had == [1, 2]
+    assert turns.held == 1
+
+
+@pytest.mark.parametrize("waits", [0, 1])
+async def test_a_turn_that_comes_as_its_question_is_given_up_is_the_next_one_s(waits: int) -> None:
+    turns = Turns(concurrency=1, queue=2)
+    far = time.perf_counter() + 60
+    await turns.take(far)
+    given_up, *others = [asyncio.create_task(turns.take(far)) for _ in range(1 + waits)]
+    await until(lambda: turns.held == 2 + waits)
+    turns.give_back()
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    for other in others:
+        assert await other > 0
+        turns.give_back()
+    assert turns.held == 0
+    assert await turns.take(far) == 0.0
+
+
 # -- the breaker
 
 

@@ -26,6 +26,7 @@ from exchange import (
     AnswerTimeoutError,
     BackendError,
     BadAnswerError,
+    Broker,
     BusUnavailableError,
     Headers,
     LogUnavailableError,
@@ -34,6 +35,7 @@ from exchange import (
     PartHead,
     QueryHead,
     QuestionRefusedError,
+    SealVerifier,
     ServiceId,
     content_digest,
     header_block,
@@ -147,6 +149,48 @@ async def test_an_answer_is_recorded_with_both_statements_and_both_seals(
     question = tax.questions[0]
     assert (question.target, question.headers, question.parts) == (b"/x", [(b"accept", b"*/*")], 0)
     assert 0 < question.budget_ms <= 5000
+
+
+class Slow:
+    """A bus that takes questions, and whose department never answers."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.posted: list[asyncio.Future[bytes]] = []
+        self.flushed: list[int] = []
+
+    def post(self, nats_subject: str, message: bytes, timeout: float, reply: asyncio.Future[bytes]) -> None:
+        self.posted.append(reply)
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.posted))
+
+    async def request(self, nats_subject: str, message: bytes, timeout: float) -> bytes:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_query_that_is_alone_waits_for_no_other_to_share_a_signature_with(
+    carrier: Carrier, alone: bool
+) -> None:
+    bus = Slow()
+    broker = Broker(
+        bus=bus,
+        log=carrier.log,
+        sealing_key=carrier.identity.key,
+        verifier=SealVerifier(ANSWER_CONTEXT),
+        adapter_key=lambda fingerprint: None,
+    )
+    query = carrier.query("GET", b"/x", [])
+    query.at_once = (query,) if alone else (query, object())
+    performing = broker.perform(query)
+    performing.send(None)  # up to where it waits, within this turn of the event loop
+    assert bus.flushed == ([1] if alone else [])
+    await asyncio.sleep(0)
+    assert bus.flushed == [1]
+    bus.posted[0].cancel()
+    performing.close()
 
 
 async def test_what_may_change_something_is_carried_only_after_its_intent(

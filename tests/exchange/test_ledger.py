@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exchange import ledger as ledger_module
 from exchange.envelope import statement_bytes
 from exchange.errors import LogUnavailableError
-from exchange.ledger import Ledger, LedgerError, read_ledger
+from exchange.ledger import Ledger, LedgerError, read_ledger, read_lines
 from tests.exchange.log_kit import new_id, query_statement, until
 from tests.small_disks import small_disk
 
@@ -32,6 +35,8 @@ async def test_lines_hold_the_statements_byte_for_byte(tmp_path: Path) -> None:
     assert bytes(intent.query) == bytes(answer.query) == asked
     assert bytes(answer.answer) == b'{"status":200}'  # type: ignore[arg-type]
     assert (intent.query_seal, answer.answer_seal) == ("c2VhbA==", "b3RoZXIgc2VhbA==")
+    # As canonical as an encoder makes them.
+    assert list(read_lines(tmp_path / "ledger")) == [msgspec.json.encode(intent), msgspec.json.encode(answer)]
 
 
 async def test_an_answer_is_in_the_file_before_it_is_released(tmp_path: Path) -> None:
@@ -66,6 +71,55 @@ async def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.Mo
         file.write(b"{")
     with pytest.raises(LedgerError, match="torn"):
         list(read_ledger(tmp_path))
+
+
+async def test_the_end_of_a_segment_holds_up_nobody_and_is_on_disk_with_the_next_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 4000)
+    ledger = await Ledger.open(tmp_path, OWNER)
+    synced: list[tuple[str, bool]] = []
+
+    def fdatasync(fd: int) -> None:
+        synced.append(
+            (Path(f"/proc/self/fd/{fd}").readlink().name, threading.current_thread() is threading.main_thread())
+        )
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    for number in range(12):
+        ledger.answered([(query(number), b"", b"{}", b"")])
+    segments = sorted(path.name for path in tmp_path.glob("0*.jsonl"))
+    assert len(segments) > 1
+    assert not synced
+    await ledger.intend(query(), b"")
+    assert synced == [(name, False) for name in segments]
+    assert not ledger._ended, "they are closed"
+    await ledger.close()
+    assert len(list(read_ledger(tmp_path))) == 13
+
+
+async def test_a_segment_that_could_not_be_synced_is_synced_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
+    ledger = await Ledger.open(tmp_path, OWNER)
+    for number in range(4):
+        ledger.answered([(query(number), b"", b"{}", b"")])
+    good, broken = os.fdatasync, True
+
+    def fdatasync(fd: int) -> None:
+        if broken and Path(f"/proc/self/fd/{fd}").readlink().name == "00000001.jsonl":
+            raise OSError(5, "Input/output error")
+        good(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    with pytest.raises(LogUnavailableError):
+        await ledger.intend(query(), b"")
+    assert ledger._tree.size == 0, "what is not on disk is not signed over"
+    broken = False
+    await ledger.intend(query(), b"")
+    await until(lambda: ledger._tree.size == 6)
+    await ledger.close()
 
 
 async def test_one_process_at_a_time_has_a_ledger_open(tmp_path: Path) -> None:

@@ -75,6 +75,40 @@ async def test_what_is_on_disk_is_signed_while_the_ledger_is_open(
     await ledger.close()
 
 
+async def test_tiles_and_signature_are_made_up_for_when_the_disk_takes_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SYNC_SECONDS", 0.02)
+    folder = tmp_path / "ledger"
+    ledger = await Ledger.open(folder, OWNER)
+    (folder / "tile").write_bytes(b"in the way")
+    ledger.answered(answers(0, 600))
+    await until(lambda: ledger._tree.size == 600)
+    await asyncio.sleep(0.1)
+    assert open_checkpoint((folder / "checkpoint").read_text(), [verifier(folder)]).size == 0
+    (folder / "tile").unlink()
+
+    def signed() -> bool:
+        return ledger._tree.signed
+
+    await until(signed)
+    assert check_ledger(folder, verifier(folder)).signed == 600
+    await ledger.close()
+
+
+async def test_the_tree_grows_a_few_lines_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(ledger_module, "LINES_A_TURN", 50)
+    ledger = await Ledger.open(tmp_path / "ledger", OWNER)
+    ledger.answered(answers(0, 1000))
+    sizes = {0}
+    while ledger._tree.size < 1000:
+        await asyncio.sleep(0)
+        sizes.add(ledger._tree.size)
+    assert sizes == set(range(0, 1001, 50))
+    await ledger.close()
+
+
 async def test_a_ledger_of_before_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 4000)
     folder = tmp_path / "ledger"

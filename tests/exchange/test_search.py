@@ -322,9 +322,9 @@ async def test_an_index_that_is_not_what_the_records_say_is_named_and_never_inve
         await search.make_index()
         segments, rows = await _all_rows(search._store)
         for segment in segments:
-            made[segment.first, segment.count] = await search.indexer._made(segment.first, segment.count, anew=True)
+            made[segment.first, segment.count] = await search.indexer._made(segment.first, segment.count)
 
-    async def made_before(first: int, count: int, *, anew: bool) -> Any:
+    async def made_before(first: int, count: int) -> Any:
         return made[first, count]
 
     async def named() -> IndexFault | None:

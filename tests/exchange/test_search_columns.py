@@ -69,6 +69,9 @@ def test_columns_are_what_they_were_made_of_however_they_came_together() -> None
         assert whole.numbers[name].values.tolist() == numbers
     assert whole.times() == (found[0][1].at_ms, found[-1][1].at_ms)
     assert whole.kinds() == {"exchange": 686, "": 14}
+    full = [(number, facts(chance, number)) for number in range(700)]
+    parts = [columns_of(first, 100, full[first : first + 100]) for first in range(0, 700, 100)]
+    assert columns_of(0, 700, full).encoded() == joined(parts).encoded()
     nothing = columns_of(0, 10, [])
     assert nothing.times() > (0, 0)
     assert nothing.kinds() == {"": 10}

@@ -107,6 +107,7 @@ async def test_while_it_is_away_askers_are_told_so_and_it_comes_back(log: str, m
         await indexed(search)
         first = search.pid
         assert first is not None
+        assert os.getpriority(os.PRIO_PROCESS, first) > os.getpriority(os.PRIO_PROCESS, 0), "exchanges come first"
         asking = [asyncio.create_task(search.statistics(RecordFilter(), step="day")) for _ in range(3)]
         await asyncio.sleep(0)
         os.kill(first, signal.SIGKILL)

@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
 
 from exchange.checkpoint import Checkpoint, NoteSigner
+from exchange.database import create_engine, reading, sqlite_path, upgrade, writing
 from exchange.database import database_url as parse_database_url
-from exchange.database import sqlite_path, upgrade
 from exchange.log import _asyncpg_arguments
+from exchange.log_tables import metadata
 from exchange.merkle import hash_leaf, root_of
 from exchange.store import Batch, CorruptLogError, DuplicateRecordError, LogStore, StoreError
 from exchange.store_postgresql import PostgresqlStore
@@ -250,3 +255,35 @@ async def kill_connections(store: LogStore) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+async def test_the_migrations_make_the_tables_that_the_code_knows(open_store: OpenStore, database_url: str) -> None:
+    """Also on a log from before its index of clients was dropped, and nothing that it holds is lost by that."""
+    attempts = [attempt(number) for number in range(300)]
+    store = open_store()
+    edge = await store.append(await store.load(), batch(*attempts))
+    await store.close()
+    engine = create_engine(database_url)
+
+    def differences(connection: Connection) -> list[object]:
+        def ours(name: str | None, kind: str, _parents: object) -> bool:
+            return kind != "table" or name != "log_schema_version"
+
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"include_name": ours}), metadata))
+
+    try:
+        async with reading(engine) as connection:
+            assert await connection.run_sync(differences) == []
+        async with writing(engine) as connection:
+            await connection.execute(sa.text("CREATE INDEX log_entries_client ON log_entries (client, seq)"))
+            await connection.execute(sa.text("UPDATE log_schema_version SET version_num = '0009'"))
+        async with reading(engine) as connection:
+            assert len(await connection.run_sync(differences)) == 1
+        await upgrade(database_url, "exchange.migrations")
+        async with reading(engine) as connection:
+            assert await connection.run_sync(differences) == []
+    finally:
+        await engine.dispose()
+    assert await store.load() == edge
+    grown = await store.append(edge, batch(attempt(300)))
+    assert grown.size == 301

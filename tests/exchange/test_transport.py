@@ -103,6 +103,25 @@ async def test_a_department_that_stays_silent_is_known_at_the_deadline(
             await bus.request(SUBJECT, b"question", 0.05)
 
 
+async def test_each_deadline_is_kept_whatever_else_is_waited_for(
+    nats_server: NatsServer, pki: Pki, bus: NatsBus
+) -> None:
+    over: list[float] = []
+
+    async def ask(seconds: float) -> None:
+        with pytest.raises(AnswerTimeoutError, match=rf"within {seconds:g} s"):
+            await bus.request(SUBJECT, b"question", seconds)
+        over.append(seconds)
+
+    async with department(nats_server, pki, say_nothing):
+        long = asyncio.create_task(bus.request(SUBJECT, b"question", 60))
+        async with asyncio.timeout(10):
+            await asyncio.gather(*[ask(seconds) for seconds in (0.4, 0.1, 0.3, 0.1, 0.2)])
+        assert over == [0.1, 0.1, 0.2, 0.3, 0.4]
+        assert not long.done()
+        long.cancel()
+
+
 async def test_an_answer_after_the_deadline_reaches_nobody(nats_server: NatsServer, pki: Pki, bus: NatsBus) -> None:
     given_up = asyncio.Event()
 

@@ -43,3 +43,15 @@ async def test_what_is_added_while_a_group_is_handed_over_is_the_next_group() ->
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert groups == [[1], [2]]
+
+
+async def test_what_is_alone_leaves_at_once_with_all_that_waited() -> None:
+    groups: list[list[int]] = []
+    gathering = Gathering(groups.append)
+    gathering.add(1, alone=True)
+    assert groups == [[1]]
+    gathering.add(2)
+    gathering.add(3, alone=True)
+    assert groups == [[1], [2, 3]]
+    await asyncio.sleep(0)
+    assert groups == [[1], [2, 3]]
