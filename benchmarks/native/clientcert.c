@@ -2,7 +2,8 @@
  *
  * Build:  gcc -shared -fPIC -O2 -Wall -Wextra -o clientcert.so clientcert.c -ldl
  * Use:    CLIENT_CERT=x.crt CLIENT_KEY=x.key LD_PRELOAD=./clientcert.so wrk https://...
- * NO_RESUME=1 turns session tickets and the session cache off, so that each new connection is a full handshake.
+ * NO_RESUME=1 makes each new connection a full handshake: no tickets, no session cache, and no session kept in the SSL object, which
+ * wrk uses again for each connection and which would offer its last one.
  *
  * The few OpenSSL functions are declared here rather than included, so that no development package of OpenSSL is needed.
  */
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 
 typedef struct ssl_ctx_st SSL_CTX;
+typedef struct ssl_st SSL;
 
 enum { FILETYPE_PEM = 1, CTRL_SET_SESS_CACHE_MODE = 44, SESS_CACHE_OFF = 0 };
 static const uint64_t OP_NO_TICKET = UINT64_C(1) << 14;
@@ -51,4 +53,13 @@ SSL_CTX *SSL_CTX_new(const void *method) {
     if (context && getenv("NO_RESUME"))
         never_resume(context);
     return context;
+}
+
+int SSL_clear(SSL *connection) {
+    int (*clear)(SSL *) = openssl("SSL_clear");
+    int (*set_session)(SSL *, void *) = openssl("SSL_set_session");
+    int done = clear(connection);
+    if (done == 1 && getenv("NO_RESUME"))
+        set_session(connection, NULL);
+    return done;
 }
