@@ -5,7 +5,8 @@ Rules:
    sealed, and both seals: the department can prove the question, and what it answered.
 2. An unsafe question is on disk (`fdatasync`) before the department's system is touched. An answer's line is with the operating
    system before it is released, so that it survives this process, and on disk within a second.
-3. A write that fails is undone and releases nothing. A last line that a power cut tore is cut off at the next start, and said.
+3. A write that fails is undone and releases nothing. A last line that a power cut tore, of the newest file or of the one before it,
+   is cut off at the next start, and said.
 4. Lines that come together are one write. Syncing never stalls the loop.
 5. One process at a time: the folder is locked.
 6. What is on disk goes into the ledger's own tree within a second, which is signed (`exchange.ledger_tree`): a few lines in a turn
@@ -292,9 +293,9 @@ def _base64(seal: bytes) -> bytes:
 
 def _open_tree(folder: Path, owner: str, key: Path) -> LedgerTree:
     """The ledger's tree, after a torn last line was cut off; blocks."""
-    newest = _segments(folder)[-1:]
-    if newest:
-        os.close(_open_whole(newest[0])[0])
+    # Of the newest segment and of the one before it: that had just ended, perhaps, and was not on disk when the power failed.
+    for segment in _segments(folder)[-2:]:
+        os.close(_open_whole(segment)[0])
     return LedgerTree.open(folder, key, owner, lambda first: read_lines(folder, first))
 
 

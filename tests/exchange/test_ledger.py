@@ -73,6 +73,27 @@ async def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.Mo
         list(read_ledger(tmp_path))
 
 
+async def test_a_line_torn_at_the_end_of_a_segment_that_had_just_ended_is_cut_off_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 4000)
+    ledger = await Ledger.open(tmp_path / "ledger", OWNER)
+    for number in range(30):
+        await ledger.intend(query(number), b"")
+        await until(lambda: ledger._syncing is None)
+    await ledger.close()
+    oldest, *_, ended, _ = sorted((tmp_path / "ledger").glob("*.jsonl"))
+    with ended.open("ab") as file:
+        file.write(b'{"answer":{"torn')
+    await (await Ledger.open(tmp_path / "ledger", OWNER)).close()
+    assert len(list(read_ledger(tmp_path / "ledger"))) == 30
+    # Further back no power cut reaches: that is left as it is found.
+    with oldest.open("ab") as file:
+        file.write(b"{")
+    with pytest.raises(LedgerError, match="torn"):
+        await Ledger.open(tmp_path / "ledger", OWNER)
+
+
 async def test_the_end_of_a_segment_holds_up_nobody_and_is_on_disk_with_the_next_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
