@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="module")]
 
 async def test_a_gateway_killed_again_and_again_under_load_loses_nothing(mesh: FaultMesh) -> None:
     async with mesh.load():
-        for number in range(5):
+        for number in range(12):
             await mesh.more_answers(mesh.dice.randrange(5, 60))
             if number % 2:
                 await mesh.kill(mesh.gateway)  # with its log writer
