@@ -147,7 +147,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self._process.wait(), within)
+                async with asyncio.timeout(within):
+                    await self._process.wait()
             except TimeoutError:
                 pass
             else:

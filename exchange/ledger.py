@@ -260,7 +260,8 @@ class Ledger:
             if self._closing.is_set():
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), SYNC_SECONDS)
+                async with asyncio.timeout(SYNC_SECONDS):
+                    await self._closing.wait()
         self._growing = None
 
     def _next_segment(self) -> None:

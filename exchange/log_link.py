@@ -244,7 +244,8 @@ class WriterLink:
         transport, writer = await self._loop.create_unix_connection(lambda: _Socket(self._replied), sock=ours)
         transport.write(message(self._start))
         try:
-            started = await asyncio.wait_for(asyncio.shield(writer.started), _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                started = await asyncio.shield(writer.started)
         except TimeoutError:
             started = Started("the writer did not become ready in time")
         if started.problem:
@@ -300,7 +301,8 @@ class WriterLink:
         if process is None:
             return
         try:
-            await asyncio.wait_for(process.wait(), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -193,7 +193,8 @@ class Witnessing:
                     for one in self._asked:
                         one.wake.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._kicked.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._kicked.wait()
 
     async def _ask(self, one: _Asked) -> None:
         """Get the newest checkpoint cosigned by one witness, again and again."""

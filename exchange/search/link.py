@@ -179,7 +179,8 @@ class SearchProcess:
             raise UnavailableError("search-available")
         self._wanted.set()
         try:
-            await asyncio.wait_for(self._connected.wait(), _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                await self._connected.wait()
         except TimeoutError:
             raise UnavailableError("search-available") from None
         link, transport = self._socket, self._transport
@@ -189,7 +190,9 @@ class SearchProcess:
         future = link.asked[number] = self._loop.create_future()
         transport.write(packed(Question(number, act, arguments)))
         try:
-            return await asyncio.wait_for(future, _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                result: Result = await future
+                return result
         except TimeoutError:
             events.error("search_slow", act=act, seconds=_ANSWER_SECONDS)
             raise UnavailableError("search-available") from None
@@ -200,7 +203,8 @@ class SearchProcess:
     async def _keep(self) -> None:
         """Start the process, and again whenever it ends: soon after it worked for a while, then less and less soon."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wanted.wait(), _DELAY_SECONDS)
+            async with asyncio.timeout(_DELAY_SECONDS):
+                await self._wanted.wait()
         backoff = 0.1
         while True:
             started = self._loop.time()
@@ -247,7 +251,8 @@ class SearchProcess:
         if process is None:
             return
         try:
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
+            async with asyncio.timeout(_END_SECONDS):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

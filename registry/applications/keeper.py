@@ -62,7 +62,8 @@ class DeadlineKeeper:
             self._woken.clear()
             pause = await self._round()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
 
     async def _round(self) -> float:
         """Do what is due; returns for how many seconds nothing will be."""

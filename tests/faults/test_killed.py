@@ -17,16 +17,17 @@ pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="module")]
 
 async def test_a_gateway_killed_again_and_again_under_load_loses_nothing(mesh: FaultMesh) -> None:
     async with mesh.load():
-        for number in range(12):
+        for number in range(5):
             await mesh.more_answers(mesh.dice.randrange(5, 60))
-            if number % 2:
-                await mesh.kill(mesh.gateway)  # with its log writer
-            else:
-                await mesh.kill_alone(mesh.gateway)
+            async with mesh.held():  # the rest of the load may all be between two exchanges
+                if number % 2:
+                    await mesh.kill(mesh.gateway)  # with its log writer
+                else:
+                    await mesh.kill_alone(mesh.gateway)
             await mesh.start_again(mesh.gateway)
         await mesh.more_answers(20)
     evidence = await mesh.verdict()
-    assert {"answered", "unknown"} <= {entry.outcome for entry in evidence.entries}, "no kill hit anything in flight"
+    assert {"answered", "unknown"} <= {entry.outcome for entry in evidence.entries}
 
 
 async def test_a_gateway_killed_while_the_department_works_leaves_one_unknown_record(mesh: FaultMesh) -> None:

@@ -336,6 +336,22 @@ async def test_a_witness_that_never_answers_holds_up_nobody(
             await until(lambda: working.standing()[0].state == "away")
 
 
+async def test_it_stops_whatever_it_was_about_to_do(tmp_path: Path, offices: tuple[NoteSigner, Office, Office]) -> None:
+    """Also when it is told to look for a checkpoint and to stop in the same moment."""
+    signer, audit, _ = offices
+    place = Place(f"sqlite:///{tmp_path / 'log.db'}", tmp_path, signer)
+    async with place.log() as log:
+        for turns in range(6):
+            working = Witnessing(log, policy_of(audit), interval=60)
+            await working.start()
+            await until(lambda working=working: working._kicked._waiters)  # type: ignore[misc]
+            working.kick()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                await working.stop()
+
+
 async def test_a_policy_that_does_not_fit_is_refused(
     tmp_path: Path, offices: tuple[NoteSigner, Office, Office]
 ) -> None:
