@@ -21,8 +21,8 @@ from benchmarks.postgres import running_postgres
 from benchmarks.progress import say
 from benchmarks.rounds import WARM_UP
 from benchmarks.samples import Sample, percentile
-from exchange.log_frames import Entry, Frame
-from exchange.log_writer import LogWriter
+from exchange.log.frames import Entry, Frame
+from exchange.log.writer import LogWriter
 
 Database = Literal["sqlite", "postgresql"]
 SIZES = (10_000, 100_000, 1_000_000)

@@ -10,10 +10,10 @@ from typing import Final
 
 from msgspec import UNSET, Raw
 
-from exchange.envelope import AnswerStatement, QueryStatement, statement_bytes
-from exchange.log_frames import Entry
+from exchange.log.frames import Entry
+from exchange.log.record import Outcome, Record, record_bytes
+from exchange.messages.envelope import AnswerStatement, QueryStatement, statement_bytes
 from exchange.moments import Rfc3339
-from exchange.record import Outcome, Record, record_bytes
 
 MONTHS: Final = 6
 BEGIN_MS: Final = 1_767_225_600_000  # 2026-01-01T00:00:00Z

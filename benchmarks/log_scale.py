@@ -23,14 +23,14 @@ from benchmarks.log_records import BEGIN_MS, MONTH_MS, Records, hex_of
 from benchmarks.machine import hardware, revision
 from benchmarks.postgres import running_postgres
 from benchmarks.progress import say
-from exchange.checkpoint import NoteSigner
-from exchange.database import database_url, sqlite_path, upgrade
-from exchange.log_frames import Frame, Start
-from exchange.log_writer import LastSigned, LogWriter, open_store
+from exchange.log.frames import Frame, Start
+from exchange.log.store_sqlite import create_file
+from exchange.log.writer import LastSigned, LogWriter, open_store
 from exchange.search.filters import RecordFilter
 from exchange.search.log_search import LogSearch
 from exchange.search.statistics import Step
-from exchange.store_sqlite import create_file
+from exchange.storage.database import database_url, sqlite_path, upgrade
+from exchange.transparency.checkpoint import NoteSigner
 
 _FILL, _GROUP, _PROBE = 2000, 64, 200
 _DECADES = (10_000, 100_000, 1_000_000, 10_000_000)

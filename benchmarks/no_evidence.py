@@ -11,7 +11,7 @@ import sys
 import typer
 
 import exchange
-import exchange.broker
+import exchange.broker.broker
 from department_adapters import answers
 from deploy import trial_adapter
 from deploy.cli import app
@@ -37,7 +37,7 @@ def switch_off() -> None:
             "intend": lambda self, exchange_id, **columns: _done(),
         },
     }
-    for module in (exchange.broker, answers):
+    for module in (exchange.broker.broker, answers):
         module.seal_all = lambda key, context, statements: [b""] * len(statements)  # type: ignore[attr-defined]
     for kind, methods in replacements.items():
         for name, method in methods.items():

@@ -1,8 +1,8 @@
 """Large bodies, in parts: those that arrive for a question and those that wait to be fetched.
 
 Rules:
-1. What arrives goes to disk (`exchange.spool`). What waits in memory is bounded in bytes. Both are bounded in time by the deadline
-   of their exchange: after it nobody asks for it any more.
+1. What arrives goes to disk (`exchange.broker.spool`). What waits in memory is bounded in bytes. Both are bounded in time by
+   the deadline of their exchange: after it nobody asks for it any more.
 2. Parts may come twice or in any order. A body is complete when each of its parts is there.
 3. Nothing is promised here: whether the parts are what was sealed is checked on the whole.
 4. Answers that leave piece by piece are in `department_adapters.streams`; here is what has to be whole first.

@@ -5,7 +5,7 @@ Rules:
    condition that guards a change stays, because without it the change would be another one.
 2. The terms are applied before anything is sealed: what they withhold is in no seal, ledger or message.
 3. Headers that speak of the whole body go, and the answer says which items were withheld or masked.
-4. A success that cannot be judged is not released (`exchange.release`), and an encoded body cannot be.
+4. A success that cannot be judged is not released (`exchange.release.bodies`), and an encoded body cannot be.
 5. A masked value is no key: it goes to the source as it is, which finds nothing by it unless `*` is a wildcard there.
 """
 

@@ -1,21 +1,32 @@
 from exchange.archive.archive_reader import receipt_from_archive
 from exchange.archive.manifest import ArchiveError
+from exchange.archive.pruning import Pruned, Pruner, open_pruner
 from exchange.archive.restoring import Held, RestoreError, RestorePlan, plan_restore, record_loss
 from exchange.archive.restoring import chain_of as segment_chain
 from exchange.archive.restoring import restore as restore_log
+from exchange.archive.retention import Retention, RetentionClass
 from exchange.archive.segment import is_archive
 from exchange.archive.segment_checks import verify_archive
 from exchange.archive.source import ArchiveSource
 from exchange.archive.writing import ArchivedSegment, LogArchiver, archived_up_to, segments_in
 from exchange.archive.writing import bounds_of as archive_bounds
-from exchange.broker import Broker
-from exchange.certificate_path import CertificateError
-from exchange.certificate_path import check_path as check_certificate_path
-from exchange.certificate_path import holds_code_of as certificate_holds_code_of
-from exchange.certificate_path import names as certificate_names
-from exchange.change_checks import differences as change_differences
-from exchange.change_record import CHANGE, ChangeRecord, is_change, read_change
-from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
+from exchange.audit.log_check import LogSummary, check_log
+from exchange.audit.log_damage import DamagedLogError
+from exchange.audit.reconciliation import Finding, ReconciliationCounts, reconcile
+from exchange.broker.broker import Broker
+from exchange.broker.query import Answer, Query
+from exchange.broker.spool import (
+    Spool,
+    Spooled,
+    SpoolRoomError,
+)
+from exchange.bus.nats_link import Subscription
+from exchange.bus.streams import (
+    AnswerStream,
+    carriage_seconds,
+    part_count,
+)
+from exchange.bus.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
 from exchange.contracts.aside import Aside as ContractsAside
 from exchange.contracts.aside import TooLongError as ContractTooLongError
 from exchange.contracts.contract import LARGEST as LARGEST_CHECKED
@@ -25,49 +36,7 @@ from exchange.contracts.contract import read_plan as read_contract_plan
 from exchange.contracts.faults import AnswerBreachError, ContractBreachError
 from exchange.contracts.reading import read_contract_document
 from exchange.contracts.schemas import ContractDocumentError
-from exchange.cosignature import ED25519 as ED25519_COSIGNATURE
-from exchange.cosignature import ML_DSA_44 as ML_DSA_44_COSIGNATURE
-from exchange.cosignature import CosignatureVerifier, Cosigner, check_cosignatures
-from exchange.database import (
-    UtcDateTime,
-    create_engine,
-    database_url,
-    reading,
-    run_migrations,
-    sqlite_path,
-    upgrade,
-    writing,
-)
-from exchange.database_writers import DatabaseFailedError, PostgresqlWriter, SqliteWriter, open_writer
-from exchange.digest_fields import check_content_digest, content_digest_field
 from exchange.doorway import open_doorway
-from exchange.envelope import (
-    ABANDON,
-    CLOSING,
-    INLINE_BODY,
-    PART_SIZE,
-    PRESENT,
-    STREAMED,
-    AnswerHead,
-    AnswerStatement,
-    Body,
-    EnvelopeError,
-    HashedBody,
-    Headers,
-    OpeningStatement,
-    PartHead,
-    QueryHead,
-    QueryStatement,
-    content_digest,
-    header_block,
-    pack,
-    read_answer_statement,
-    read_opening_statement,
-    read_query_statement,
-    request_digest,
-    statement_bytes,
-    unpack,
-)
 from exchange.errors import (
     AccessDeniedError,
     AdapterUnavailableError,
@@ -105,8 +74,6 @@ from exchange.errors import (
     UnprocessableError,
 )
 from exchange.events import configure_events
-from exchange.finality import CheckpointForReceipt, best_checkpoint
-from exchange.group_commit import GroupCommit
 from exchange.heap import settle_heap
 from exchange.identifiers import (
     METASERVICES,
@@ -126,7 +93,67 @@ from exchange.identifiers import (
     subsystem_id,
     to_wire,
 )
-from exchange.identity import (
+from exchange.ledger.check import DamagedLedgerError, LedgerSummary, check_ledger
+from exchange.ledger.ledger import Answered, Ledger, LedgerError, LedgerLine, read_ledger
+from exchange.log.change_record import CHANGE, ChangeRecord, is_change, read_change
+from exchange.log.log import ExchangeLog
+from exchange.log.log_event import LogEvent, is_event, read_event
+from exchange.log.reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, Removed, StampTime, StoredEntry
+from exchange.log.record import NOBODY, CallerFacts, Record, read_record, record_bytes
+from exchange.log.store import CorruptLogError, StoreError
+from exchange.log.store_sqlite import create_file as create_log_file
+from exchange.log.stores import log_store
+from exchange.messages.digest_fields import check_content_digest, content_digest_field
+from exchange.messages.envelope import (
+    ABANDON,
+    CLOSING,
+    INLINE_BODY,
+    PART_SIZE,
+    PRESENT,
+    STREAMED,
+    AnswerHead,
+    AnswerStatement,
+    Body,
+    EnvelopeError,
+    HashedBody,
+    Headers,
+    OpeningStatement,
+    PartHead,
+    QueryHead,
+    QueryStatement,
+    content_digest,
+    header_block,
+    pack,
+    read_answer_statement,
+    read_opening_statement,
+    read_query_statement,
+    request_digest,
+    statement_bytes,
+    unpack,
+)
+from exchange.messages.paths import check_query, parse_path
+from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
+from exchange.receipts.certificate_path import CertificateError
+from exchange.receipts.certificate_path import check_path as check_certificate_path
+from exchange.receipts.certificate_path import holds_code_of as certificate_holds_code_of
+from exchange.receipts.certificate_path import names as certificate_names
+from exchange.receipts.change_checks import differences as change_differences
+from exchange.receipts.finality import CheckpointForReceipt, best_checkpoint
+from exchange.receipts.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verdict, verify_receipt
+from exchange.release.bodies import NOT_WITH_TERMS, Released, ReleaseError, Told, told_headers
+from exchange.release.bodies import apply as apply_terms
+from exchange.release.bodies import apply_aside as apply_terms_aside
+from exchange.release.bodies import check as check_release
+from exchange.release.masks import MASKS, Mask
+from exchange.release.terms import Terms, item_keys, item_path, read_terms, release_terms
+from exchange.search.filters import RecordFilter
+from exchange.search.index_place import search_url_of
+from exchange.search.indexer import IndexFault
+from exchange.search.link import SearchProcess
+from exchange.search.log_search import LogSearch
+from exchange.search.statistics import Durations, IndexStatus, Pair, SeriesPoint, Statistics, Step
+from exchange.settings import Settings
+from exchange.signatures.identity import (
     IdentityError,
     SigningIdentity,
     bus_tls,
@@ -136,31 +163,8 @@ from exchange.identity import (
     load_sealing_keys,
     sealing_key,
 )
-from exchange.ledger import Answered, Ledger, LedgerError, LedgerLine, read_ledger
-from exchange.ledger_check import DamagedLedgerError, LedgerSummary, check_ledger
-from exchange.log import ExchangeLog
-from exchange.log_check import LogSummary, check_log
-from exchange.log_damage import DamagedLogError
-from exchange.log_event import LogEvent, is_event, read_event
-from exchange.log_reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, Removed, StampTime, StoredEntry
-from exchange.log_stores import log_store
-from exchange.masks import MASKS, Mask
-from exchange.merkle import ProofError
-from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
-from exchange.nats_link import Subscription
-from exchange.paths import check_query, parse_path
-from exchange.pruning import Pruned, Pruner, open_pruner
-from exchange.query import Answer, Query
-from exchange.receipt import Check, Keys, ReceiptError, SentRequest, build_receipt, verdict, verify_receipt
-from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
-from exchange.record import NOBODY, CallerFacts, Record, read_record, record_bytes
-from exchange.recorded_signatures import SignedRequest, check_evidence, evidence_bytes, evidence_digest
-from exchange.release import NOT_WITH_TERMS, Released, ReleaseError, Told, told_headers
-from exchange.release import apply as apply_terms
-from exchange.release import apply_aside as apply_terms_aside
-from exchange.release import check as check_release
-from exchange.retention import Retention, RetentionClass
-from exchange.seal import (
+from exchange.signatures.recorded_signatures import SignedRequest, check_evidence, evidence_bytes, evidence_digest
+from exchange.signatures.seal import (
     ANSWER_CONTEXT,
     OPENING_CONTEXT,
     QUERY_CONTEXT,
@@ -170,28 +174,21 @@ from exchange.seal import (
     SealVerifier,
     seal_all,
 )
-from exchange.search.filters import RecordFilter
-from exchange.search.index_place import search_url_of
-from exchange.search.indexer import IndexFault
-from exchange.search.link import SearchProcess
-from exchange.search.log_search import LogSearch
-from exchange.search.statistics import Durations, IndexStatus, Pair, SeriesPoint, Statistics, Step
-from exchange.settings import Settings
-from exchange.signature_algorithms import ALGORITHMS as SIGNATURE_ALGORITHMS
-from exchange.signature_algorithms import (
+from exchange.signatures.signature_algorithms import ALGORITHMS as SIGNATURE_ALGORITHMS
+from exchange.signatures.signature_algorithms import (
     SignatureMismatchError,
     SigningKey,
     UnsuitableKeyError,
     VerifyingKey,
     algorithm_of,
 )
-from exchange.signature_algorithms import sign as sign_message
-from exchange.signature_algorithms import verify as verify_message
-from exchange.signature_base import Component as SignatureComponent
-from exchange.signature_base import Parameters as SignatureParameters
-from exchange.signature_base import RequestParts, SignatureBaseError, fields_of, read_parameters
-from exchange.signature_base import signature_base as request_signature_base
-from exchange.signed_questions import (
+from exchange.signatures.signature_algorithms import sign as sign_message
+from exchange.signatures.signature_algorithms import verify as verify_message
+from exchange.signatures.signature_base import Component as SignatureComponent
+from exchange.signatures.signature_base import Parameters as SignatureParameters
+from exchange.signatures.signature_base import RequestParts, SignatureBaseError, fields_of, read_parameters
+from exchange.signatures.signature_base import signature_base as request_signature_base
+from exchange.signatures.signed_questions import (
     NOT_FORWARDED,
     SignedQuestionError,
     check_forwarded,
@@ -199,24 +196,21 @@ from exchange.signed_questions import (
     is_spelled_like_ours,
     needs_covering,
 )
-from exchange.spool import (
-    Spool,
-    Spooled,
-    SpoolRoomError,
+from exchange.storage.database import (
+    UtcDateTime,
+    create_engine,
+    database_url,
+    reading,
+    run_migrations,
+    sqlite_path,
+    upgrade,
+    writing,
 )
-from exchange.store import CorruptLogError, StoreError
-from exchange.store_sqlite import create_file as create_log_file
-from exchange.streams import (
-    AnswerStream,
-    carriage_seconds,
-    part_count,
-)
+from exchange.storage.database_writers import DatabaseFailedError, PostgresqlWriter, SqliteWriter, open_writer
+from exchange.storage.group_commit import GroupCommit
 from exchange.subjects.erasure_recorder import ErasureRecorder, record_erasures
 from exchange.subjects.pseudonyms import normal_form, pseudonym_of
 from exchange.subjects.subject_keys import Erasure, SubjectKeys, SubjectKeysUnavailableError
-from exchange.terms import Terms, item_keys, item_path, read_terms, release_terms
-from exchange.tile_paths import BundleError, TileName, TilePathError, pack_bundle, read_tile
-from exchange.tiles import tree_root
 from exchange.timestamps.authorities import StampAuthority, StampConfig, read_timestamps
 from exchange.timestamps.request import REQUEST_TYPE as TIME_STAMP_REQUEST_TYPE
 from exchange.timestamps.request import read_response as read_stamp_response
@@ -226,8 +220,14 @@ from exchange.timestamps.token import MOST_BYTES as MOST_BYTES_OF_STAMP
 from exchange.timestamps.token import Stamp, StampError, check_token, read_token
 from exchange.toml_files import TomlSource, read_toml
 from exchange.toml_lines import Location, line_of, written
-from exchange.transport import Bus, NatsBus, ServingBus, connect_client, inbox_prefix
-from exchange.trust_policy import PolicyError, PolicyWitness, TrustPolicy
+from exchange.transparency.checkpoint import Checkpoint, NoteError, NoteSigner, NoteVerifier, TlogProof, open_checkpoint
+from exchange.transparency.cosignature import ED25519 as ED25519_COSIGNATURE
+from exchange.transparency.cosignature import ML_DSA_44 as ML_DSA_44_COSIGNATURE
+from exchange.transparency.cosignature import CosignatureVerifier, Cosigner, check_cosignatures
+from exchange.transparency.merkle import ProofError
+from exchange.transparency.tile_paths import BundleError, TileName, TilePathError, pack_bundle, read_tile
+from exchange.transparency.tiles import tree_root
+from exchange.transparency.trust_policy import PolicyError, PolicyWitness, TrustPolicy
 from exchange.turns import Gathering
 from exchange.uscc import UsccFault
 from exchange.uscc import compose as compose_uscc

@@ -20,7 +20,7 @@ SubsystemId = NewType("SubsystemId", str)
 ServiceId = NewType("ServiceId", str)
 
 REPLY_VERB = "REPLY"
-"""See `exchange.transport`, rule 5."""
+"""See `exchange.bus.transport`, rule 5."""
 
 METASERVICES = frozenset(("listMethods", "allowedMethods", "getOpenAPI"))
 """Service codes that mean the same at every provider, and that the gateway answers by itself (X-Road's metaservices)."""

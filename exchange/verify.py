@@ -15,7 +15,7 @@ from typing import Literal
 
 from exchange.archive.segment import is_archive
 from exchange.archive.segment_checks import verify_archive
-from exchange.receipt import Check, ReceiptError, Verdict, verdict, verify_receipt
+from exchange.receipts.receipt import Check, ReceiptError, Verdict, verdict, verify_receipt
 
 Language = Literal["en", "zh"]
 

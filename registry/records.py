@@ -177,7 +177,7 @@ class Grant:
     signed_requests: bool = False
     """Whether the caller's own key must sign each request."""
     items: tuple[str, ...] = ()
-    """Item paths that answers may hold (`exchange.release`); empty: all."""
+    """Item paths that answers may hold (`exchange.release.bodies`); empty: all."""
     masks: Mapping[str, str] = field(default_factory=dict)
     """Item path -> name of the mask its values leave under."""
     quota_per_second: int = 0
@@ -194,7 +194,7 @@ class Grant:
     version: int = 0
     """Version of the registry that last changed this grant; records of exchanges name it."""
     release: tuple[str, ...] = field(init=False)
-    """What answers may hold, as it stands in the signed statement (`exchange.release`); empty: whatever there is."""
+    """What answers may hold, as it stands in the signed statement (`exchange.release.bodies`); empty: whatever there is."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "release", _release(self.items, self.masks))

@@ -4,13 +4,13 @@ Rules:
 1. Ours is the signature with the tag `datong`; without one, the only signature if it has no tag. Others may stand beside.
 2. It covers `@method`, `@authority` (so that it counts at one gateway only), `@path`, `@query` if there is a query,
    `x-road-client`, every other header that goes on to the department but for a few that cannot change what is asked
-   (`exchange.signed_questions`), and `content-digest` if there is a body. It does not cover `datong-subject`, which would
-   then be kept as it was sent.
+   (`exchange.signatures.signed_questions`), and `content-digest` if there is a body. It does not cover `datong-subject`,
+   which would then be kept as it was sent.
 3. A covered header stands in the request once: of two, another reader might take the other one.
 4. `created` is at most 60 s away from now, either way; `expires`, if given, is not over.
 5. `nonce` has 16 to 64 visible characters. That it is used once is for `ca_auth.request_signing.nonces` to see to, after this.
 6. `keyid` is the SHA-256 fingerprint of the certificate that the caller is known by. The key decides the algorithm;
-   `alg`, if given, must agree (`exchange.signature_algorithms`).
+   `alg`, if given, must agree (`exchange.signatures.signature_algorithms`).
 7. Content-Digest matches the body.
 8. What is refused is refused with the rule and what to do: 400 for what cannot be read, 401 for what does not prove.
 
@@ -105,7 +105,7 @@ class RequestSignature:
 
     @property
     def evidence(self) -> bytes:
-        """For the adapter, and beside the record: see `exchange.recorded_signatures`."""
+        """For the adapter, and beside the record: see `exchange.signatures.recorded_signatures`."""
         return evidence_bytes(self.base, self.signature)
 
 

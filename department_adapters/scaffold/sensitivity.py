@@ -30,7 +30,7 @@ class Proposal:
     sensitivity: str
     """Of the catalogue's: public, internal, personal, sensitive-personal."""
     mask: str
-    """Name of a mask for grants (`exchange.masks`); empty: none."""
+    """Name of a mask for grants (`exchange.release.masks`); empty: none."""
     why: str
     why_zh: str
 

@@ -28,12 +28,12 @@ from exchange.archive.segment_checks import (
 )
 from exchange.archive.segment_tree import SegmentTiles, at_once
 from exchange.canonical_json import parse_canonical
-from exchange.certificate_path import is_ca
-from exchange.merkle import hash_leaf
-from exchange.receipt import build_receipt
-from exchange.tile_paths import unpack_bundle
-from exchange.tiles import inclusion_proof
-from exchange.trust_policy import TrustPolicy
+from exchange.receipts.certificate_path import is_ca
+from exchange.receipts.receipt import build_receipt
+from exchange.transparency.merkle import hash_leaf
+from exchange.transparency.tile_paths import unpack_bundle
+from exchange.transparency.tiles import inclusion_proof
+from exchange.transparency.trust_policy import TrustPolicy
 
 
 @dataclass(frozen=True, slots=True)

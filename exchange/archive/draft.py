@@ -26,14 +26,14 @@ from exchange.archive.segment import SegmentWriter, new_file
 from exchange.archive.segment_checks import Progress, StoredCheckpoint, digest_of, private_path
 from exchange.archive.source import ArchiveSource
 from exchange.canonical_json import canonical
-from exchange.certificate_path import is_ca
-from exchange.checkpoint import NoteSigner
-from exchange.log_reader import StoredEntry
-from exchange.merkle import ProofError
+from exchange.log.reader import StoredEntry
 from exchange.moments import Rfc3339
-from exchange.revocation_evidence import names_of
-from exchange.tile_paths import BundleError, TileName, pack_bundle, read_tile
-from exchange.tiles import WIDTH
+from exchange.receipts.certificate_path import is_ca
+from exchange.receipts.revocation_evidence import names_of
+from exchange.transparency.checkpoint import NoteSigner
+from exchange.transparency.merkle import ProofError
+from exchange.transparency.tile_paths import BundleError, TileName, pack_bundle, read_tile
+from exchange.transparency.tiles import WIDTH
 
 _FINGERPRINT: Final = re.compile(rb'"([0-9a-f]{64})"')
 

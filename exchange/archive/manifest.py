@@ -29,9 +29,9 @@ from typing import Any, Final
 
 from exchange.canonical_json import LARGEST, canonical, parse_canonical
 from exchange.moments import parse_rfc3339
-from exchange.receipt_checks import CheckError
-from exchange.tile_paths import TileName
-from exchange.tiles import HEIGHT, WIDTH
+from exchange.receipts.receipt_checks import CheckError
+from exchange.transparency.tile_paths import TileName
+from exchange.transparency.tiles import HEIGHT, WIDTH
 
 FORMAT: Final = "datong-archive/1"
 SUFFIX: Final = ".dtseg"

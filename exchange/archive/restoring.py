@@ -22,26 +22,26 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from exchange import log_tables as tables
 from exchange.archive.archive_reader import read_private
 from exchange.archive.manifest import ArchiveError
+from exchange.archive.pruning import ACT, row_of
 from exchange.archive.segment import Segment
 from exchange.archive.segment_checks import StoredCheckpoint, check_segment, read_annexes, read_checkpoints
 from exchange.archive.segment_tree import SegmentTiles
 from exchange.archive.writing import ArchivedSegment
-from exchange.checkpoint import Checkpoint, NoteSigner
-from exchange.database import writing
-from exchange.log_columns import columns_of
-from exchange.log_event import LogEvent, is_event, read_event
-from exchange.log_reader import Removed
-from exchange.log_writer import LastSigned
-from exchange.merkle import hash_leaf
+from exchange.log import tables
+from exchange.log.columns import columns_of
+from exchange.log.log_event import LogEvent, is_event, read_event
+from exchange.log.reader import Removed
+from exchange.log.store import Batch, LogStore
+from exchange.log.writer import LastSigned
 from exchange.moments import Entropy, Rfc3339, uuid7
-from exchange.pruning import ACT, row_of
-from exchange.receipt_checks import Keys
-from exchange.store import Batch, LogStore
-from exchange.tile_paths import unpack_bundle
-from exchange.tiles import Edge, Tile
+from exchange.receipts.receipt_checks import Keys
+from exchange.storage.database import writing
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner
+from exchange.transparency.merkle import hash_leaf
+from exchange.transparency.tile_paths import unpack_bundle
+from exchange.transparency.tiles import Edge, Tile
 
 _T = TypeVar("_T")
 _BUNDLES: Final = 8

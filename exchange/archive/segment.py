@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Final
 
 from exchange.archive.manifest import FORMAT, MANIFEST, NOTE, ArchiveError, Digest, Manifest, statement
-from exchange.checkpoint import NoteError, NoteVerifier, open_note
+from exchange.transparency.checkpoint import NoteError, NoteVerifier, open_note
 
 _LARGEST_MANIFEST: Final = 256 << 20
 _LARGEST_NOTE: Final = 1 << 16

@@ -5,7 +5,7 @@ Rules:
 2. Every byte of every member is compared with the signed manifest, and every entry with the tree of a signed checkpoint: whoever
    has the log's key and makes another manifest still has not the checkpoints that others hold.
 3. What was destroyed on purpose, the file with salts and callers' signatures, is not missed.
-4. As for `exchange.receipt_checks`: only the standard library, `cryptography`, and modules that keep to this rule.
+4. As for `exchange.receipts.receipt_checks`: only the standard library, `cryptography`, and modules that keep to this rule.
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ from exchange.archive.manifest import (
 from exchange.archive.segment import Segment
 from exchange.archive.segment_tree import SegmentTiles
 from exchange.canonical_json import parse_canonical
-from exchange.certificate_path import UNREADABLE
-from exchange.checkpoint import Checkpoint, NoteError, decode_base64, open_checkpoint
-from exchange.merkle import HASH_SIZE, hash_leaf
-from exchange.receipt_checks import (
+from exchange.receipts.certificate_path import UNREADABLE
+from exchange.receipts.receipt_checks import (
     Check,
     CheckError,
     Keys,
@@ -43,8 +41,10 @@ from exchange.receipt_checks import (
     Step,
     outcome_of_check,
 )
-from exchange.tile_paths import BundleError, unpack_bundle
-from exchange.tiles import Edge
+from exchange.transparency.checkpoint import Checkpoint, NoteError, decode_base64, open_checkpoint
+from exchange.transparency.merkle import HASH_SIZE, hash_leaf
+from exchange.transparency.tile_paths import BundleError, unpack_bundle
+from exchange.transparency.tiles import Edge
 
 _CHUNK = 1 << 20
 

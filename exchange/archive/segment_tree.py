@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from exchange.archive.manifest import ArchiveError
 from exchange.archive.segment import Segment
-from exchange.merkle import HASH_SIZE, ProofError, root_of
-from exchange.tile_paths import TileName
-from exchange.tiles import HEIGHT, WIDTH, Edge, Wanted, edge_widths
+from exchange.transparency.merkle import HASH_SIZE, ProofError, root_of
+from exchange.transparency.tile_paths import TileName
+from exchange.transparency.tiles import HEIGHT, WIDTH, Edge, Wanted, edge_widths
 
 _T = TypeVar("_T")
 _TILES_IN_MEMORY = 256

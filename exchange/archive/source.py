@@ -1,4 +1,4 @@
-"""What is read of a log to archive it, beside what `exchange.log_reader` reads."""
+"""What is read of a log to archive it, beside what `exchange.log.reader` reads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from exchange.archive.segment_checks import StoredCheckpoint
-from exchange.database import reading
-from exchange.log_reader import LogReader
-from exchange.log_tables import certificates, checkpoints, cosignatures, entries, evidence, revocations, stamps
-from exchange.tiles import WIDTH
+from exchange.log.reader import LogReader
+from exchange.log.tables import certificates, checkpoints, cosignatures, entries, evidence, revocations, stamps
+from exchange.storage.database import reading
+from exchange.transparency.tiles import WIDTH
 
 _CHUNK = 500
 _COSIGNED_AHEAD = 64

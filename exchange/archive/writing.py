@@ -22,9 +22,9 @@ from exchange.archive.manifest import SUFFIX, ArchiveError, Digest, file_name
 from exchange.archive.segment import Segment
 from exchange.archive.segment_checks import Progress, check_segment, private_path
 from exchange.archive.source import ArchiveSource
-from exchange.checkpoint import NoteSigner, NoteVerifier
-from exchange.receipt_checks import Keys
-from exchange.tiles import WIDTH
+from exchange.receipts.receipt_checks import Keys
+from exchange.transparency.checkpoint import NoteSigner, NoteVerifier
+from exchange.transparency.tiles import WIDTH
 
 ENTRIES: Final = 65536
 """In a segment, unless told otherwise; segments begin at multiples of it."""

@@ -24,8 +24,8 @@ from exchange.contracts.faults import ContractBreachError, Fault
 from exchange.contracts.planning import plan_of
 from exchange.contracts.reading import read_contract_document
 from exchange.contracts.schemas import ContractDocumentError
-from exchange.envelope import Headers
 from exchange.errors import OverloadedError
+from exchange.messages.envelope import Headers
 
 PLAN_SECONDS: Final = 60.0
 MAX_MEMORY: Final = 1 << 30

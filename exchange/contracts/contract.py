@@ -28,7 +28,7 @@ from exchange.contracts.parameters import UnreadableParameterError, cookies_of, 
 from exchange.contracts.plan import MAX_DEPTH, ContentPlan, OperationPlan, ParameterPlan, Plan, SchemaPlan, schemas_of
 from exchange.contracts.planning import is_json, plan_of
 from exchange.contracts.schemas import BACKTRACKS, DFA_SIZE, MAX_PATTERN, ContractDocumentError
-from exchange.envelope import Headers
+from exchange.messages.envelope import Headers
 
 LARGEST: Final = 1 << 20
 """Bytes of a body that is checked against a schema."""

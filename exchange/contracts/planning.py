@@ -28,7 +28,7 @@ from exchange.contracts.plan import (
     Style,
 )
 from exchange.contracts.schemas import ContractDocumentError, Direction, SchemaBook, types_of
-from exchange.signed_questions import NOT_FORWARDED
+from exchange.signatures.signed_questions import NOT_FORWARDED
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 MAX_NODES: Final = 20_000

@@ -1,1 +1,1 @@
-"""Migrations of the exchange log's tables, run by `exchange.database.upgrade`."""
+"""Migrations of the exchange log's tables, run by `exchange.storage.database.upgrade`."""

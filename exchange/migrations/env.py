@@ -1,6 +1,6 @@
 """Alembic's entry into the migrations of the exchange log."""
 
-from exchange.database import run_migrations
-from exchange.log_tables import metadata
+from exchange.log.tables import metadata
+from exchange.storage.database import run_migrations
 
 run_migrations(metadata, "log_schema_version")

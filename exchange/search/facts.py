@@ -13,8 +13,8 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from exchange.change_record import CHANGE, is_change
-from exchange.log_event import KINDS, is_event
+from exchange.log.change_record import CHANGE, is_change
+from exchange.log.log_event import KINDS, is_event
 from exchange.moments import parse_rfc3339
 from exchange.search.filters import RecordFilter
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from exchange.log_reader import Kind
+from exchange.log.reader import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import URL
 
-from exchange.database import database_url, sqlite_path
+from exchange.storage.database import database_url, sqlite_path
 
 if TYPE_CHECKING:
     from exchange.search.index_store import IndexStore

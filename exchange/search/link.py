@@ -22,8 +22,8 @@ import msgspec
 import structlog
 
 from exchange.errors import InvalidRequestError, UnavailableError
-from exchange.log_frames import Messages
-from exchange.log_reader import Page, StoredEntry
+from exchange.log.frames import Messages
+from exchange.log.reader import Page, StoredEntry
 from exchange.search.filters import RecordFilter
 from exchange.search.frames import Act, Question, Result, packed
 from exchange.search.statistics import IndexStatus, Statistics, Step

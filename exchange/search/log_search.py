@@ -19,9 +19,8 @@ from typing import Final
 
 import numpy as np
 
-from exchange.database import database_url
 from exchange.errors import InvalidRequestError, UnavailableError
-from exchange.log_reader import Page, StoredEntry
+from exchange.log.reader import Page, StoredEntry
 from exchange.search.columns import Array, IndexFormatError
 from exchange.search.filters import RecordFilter
 from exchange.search.finder import Finder
@@ -32,6 +31,7 @@ from exchange.search.plan import Plan
 from exchange.search.rows import BLOCK, Blocks, LogRows
 from exchange.search.statistics import IndexStatus, Statistics, Step
 from exchange.search.tally import COUNTED, Tally
+from exchange.storage.database import database_url
 
 _LOOK_SECONDS: Final = 0.5
 """How old may be what is known of the index, while rows are read that might stand in it."""

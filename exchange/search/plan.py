@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from exchange.change_record import CHANGE
-from exchange.log_event import KINDS
+from exchange.log.change_record import CHANGE
+from exchange.log.log_event import KINDS
 from exchange.search.columns import Columns, Mask, hash_of
 from exchange.search.facts import bounds, equals
 from exchange.search.filters import RecordFilter

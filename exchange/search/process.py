@@ -24,7 +24,7 @@ import uvloop
 
 from exchange.errors import InvalidRequestError, MeshError, UnavailableError
 from exchange.events import configure_events
-from exchange.log_frames import Messages
+from exchange.log.frames import Messages
 from exchange.search.filters import RecordFilter
 from exchange.search.frames import NOTHING, Question, Result, packed
 from exchange.search.index_store import IndexUnavailableError

@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from exchange.database import create_engine, reading
-from exchange.log_reader import LogReader, StoredEntry
-from exchange.log_tables import entries, removed, state
+from exchange.log.reader import LogReader, StoredEntry
+from exchange.log.tables import entries, removed, state
 from exchange.search.columns import Columns, columns_of, joined
 from exchange.search.facts import Facts, facts_of, matches
 from exchange.search.filters import RecordFilter
 from exchange.search.index_store import IndexUnavailableError
+from exchange.storage.database import create_engine, reading
 
 _AT_ONCE: Final = 2048
 """Rows of one read: a longer one would keep SQLite from shortening the log's write-ahead log. Of shorter ones each row costs

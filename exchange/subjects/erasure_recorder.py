@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from exchange.errors import LogUnavailableError, MeshError
-from exchange.log import ExchangeLog
+from exchange.log.log import ExchangeLog
 from exchange.subjects.subject_keys import SubjectKeys
 
 _EVERY: Final = 1.0

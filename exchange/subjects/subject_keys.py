@@ -24,12 +24,12 @@ from typing import Any, Final
 
 import structlog
 
-from exchange.database import database_url, sqlite_path
-from exchange.database_writers import DatabaseFailedError, SqliteWriter, open_writer
 from exchange.errors import InvalidRequestError, UnavailableError
-from exchange.group_commit import GroupCommit
-from exchange.log_event import LogEvent, read_event
+from exchange.log.log_event import LogEvent, read_event
 from exchange.moments import Entropy, Rfc3339, uuid7
+from exchange.storage.database import database_url, sqlite_path
+from exchange.storage.database_writers import DatabaseFailedError, SqliteWriter, open_writer
+from exchange.storage.group_commit import GroupCommit
 from exchange.subjects.pseudonyms import hash_under, pseudonym_of
 from exchange.subjects.subject_tables import (
     ANY_DAY,

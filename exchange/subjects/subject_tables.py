@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
-from exchange.database_writers import DatabaseFailedError, PostgresqlWriter, SqliteWriter
+from exchange.storage.database_writers import DatabaseFailedError, PostgresqlWriter, SqliteWriter
 
 metadata = sa.MetaData()
 

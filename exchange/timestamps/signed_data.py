@@ -19,7 +19,7 @@ from typing import Final
 
 from cryptography import x509
 
-from exchange.certificate_path import UNREADABLE
+from exchange.receipts.certificate_path import UNREADABLE
 from exchange.timestamps import der
 from exchange.timestamps.algorithms import Algorithm, verify
 from exchange.timestamps.der import DerError, Reader, expect

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from exchange.log_reader import LogReader, StampTime
+from exchange.log.reader import LogReader, StampTime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

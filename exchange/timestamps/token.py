@@ -23,7 +23,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
-from exchange.certificate_path import UNREADABLE
+from exchange.receipts.certificate_path import UNREADABLE
 from exchange.timestamps import der
 from exchange.timestamps.algorithms import Algorithm, digest_size
 from exchange.timestamps.der import DerError, Reader, expect

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.checkpoint import NoteError
-from exchange.cosignature import ED25519, Cosigner
+from exchange.transparency.checkpoint import NoteError
+from exchange.transparency.cosignature import ED25519, Cosigner
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from exchange.checkpoint import NoteError, NoteVerifier
+from exchange.transparency.checkpoint import NoteError, NoteVerifier
 from exchange.witness.protocol import origin_hash
 
 events = structlog.get_logger("datong.witness")

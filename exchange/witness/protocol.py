@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from exchange.checkpoint import Checkpoint, NoteError, decode_base64, split_note
-from exchange.cosignature import read_checkpoint
-from exchange.merkle import EMPTY_ROOT, HASH_SIZE, ProofError, check_consistency
+from exchange.transparency.checkpoint import Checkpoint, NoteError, decode_base64, split_note
+from exchange.transparency.cosignature import read_checkpoint
+from exchange.transparency.merkle import EMPTY_ROOT, HASH_SIZE, ProofError, check_consistency
 
 MOST_BYTES: Final = 128 << 10
 """Of a request's body: sixteen post-quantum signatures and the longest proof fit in half of it."""

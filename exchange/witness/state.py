@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.checkpoint import Checkpoint
+from exchange.transparency.checkpoint import Checkpoint
 from exchange.witness.protocol import Misconduct
 
 MOST_EVIDENCE = 10_000

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from exchange.checkpoint import NoteError, NoteVerifier, open_note, split_note
-from exchange.cosignature import Cosigner
+from exchange.transparency.checkpoint import NoteError, NoteVerifier, open_note, split_note
+from exchange.transparency.cosignature import Cosigner
 from exchange.witness.known_logs import KnownLogs
 from exchange.witness.protocol import SIZE_TYPE, AddCheckpoint, Refusal, RequestError, decide
 from exchange.witness.state import Cosigned, StateError, WitnessState

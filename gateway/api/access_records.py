@@ -1,8 +1,8 @@
 """Looking at the record is itself on record: the one place where that is done.
 
 Rules:
-1. What was looked for, how much of it was found and by whom becomes an entry of the log (`exchange.log_event`, kind `access`), and
-   is durable before anything is shown. If it cannot be, nothing is shown.
+1. What was looked for, how much of it was found and by whom becomes an entry of the log (`exchange.log.log_event`, kind `access`),
+   and is durable before anything is shown. If it cannot be, nothing is shown.
 2. A subject stands in it by the hash under which records name it now, never by its number, nor by what its number alone leads to:
    that would undo what erasing the subject's key does (`exchange.subjects`).
 3. Whoever sees a record because it concerns them looks at what is their own: only our events tell of that.

@@ -78,7 +78,7 @@ class ResourceItem:
     """One information item (信息项)."""
 
     path: str
-    """Where it stands in answers, in the grammar of grants (`exchange.terms`)."""
+    """Where it stands in answers, in the grammar of grants (`exchange.release.terms`)."""
     name: str
     name_en: str = ""
     data_type: DataType = "string"

@@ -4,7 +4,7 @@ Rules:
 1. A path of the document is a path of ours: `{name}` stands for one segment, everything else for itself. Servers are left out;
    where the service runs is the adapter's business.
 2. An operation is safe as HTTP says of its method, unless `x-datong-safe` says otherwise: a search by POST, for instance.
-3. Items are the paths (`exchange.release`) of what 2xx answers in JSON hold at their ends; a schema inside itself is an end.
+3. Items are the paths (`exchange.release.bodies`) of what 2xx answers in JSON hold at their ends; a schema inside itself is an end.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from ca_auth.request_signing.http_signatures import CallerKey, RequestSignature, verify_request
 from ca_auth.request_signing.http_signing import sign_request
-from exchange.signature_algorithms import SigningKey, sign
-from exchange.signature_base import Component, Parameters, RequestParts, fields_of, signature_base
+from exchange.signatures.signature_algorithms import SigningKey, sign
+from exchange.signatures.signature_base import Component, Parameters, RequestParts, fields_of, signature_base
 
 NOW = 1_800_000_000
 ALGORITHMS = ("ecdsa-p256-sha256", "ecdsa-p384-sha384", "ed25519", "rsa-pss-sha512")

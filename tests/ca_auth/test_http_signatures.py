@@ -14,9 +14,15 @@ from ca_auth.request_signing.http_signatures import CallerKey, carries_our_signa
 from ca_auth.request_signing.http_signing import Signer, sign_request
 from ca_auth.request_signing.signature_refusals import RequestSignatureError, nonce_used
 from exchange import InvalidRequestError
-from exchange.recorded_signatures import bound_by, check_evidence, check_recorded, evidence_digest, split_evidence
-from exchange.signature_algorithms import UnsuitableKeyError
-from exchange.signature_base import SignatureBaseError
+from exchange.signatures.recorded_signatures import (
+    bound_by,
+    check_evidence,
+    check_recorded,
+    evidence_digest,
+    split_evidence,
+)
+from exchange.signatures.signature_algorithms import UnsuitableKeyError
+from exchange.signatures.signature_base import SignatureBaseError
 from tests.ca_auth.signed_requests import (
     ALGORITHMS,
     MINIMUM,

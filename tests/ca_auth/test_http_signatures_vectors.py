@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from ca_auth.request_signing.signature_refusals import RequestSignatureError
 from exchange import InvalidRequestError
-from exchange.recorded_signatures import bound_by, check_recorded
-from exchange.signature_algorithms import sign
-from exchange.signature_base import (
+from exchange.signatures.recorded_signatures import bound_by, check_recorded
+from exchange.signatures.signature_algorithms import sign
+from exchange.signatures.signature_base import (
     RequestParts,
     SignatureBaseError,
     fields_of,

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from exchange import needs_covering
-from exchange.recorded_signatures import bound_by
+from exchange.signatures.recorded_signatures import bound_by
 from tests.ca_auth.signed_requests import Recorder, Request, caller, request_recorder
 from tests.ci import missing
 
@@ -81,7 +81,7 @@ def test_every_rule_of_the_table_is_raised_and_every_rule_raised_is_in_the_table
         for name in (
             "ca_auth/request_signing/signature_refusals.py",
             "ca_auth/request_signing/nonces.py",
-            "exchange/digest_fields.py",
+            "exchange/messages/digest_fields.py",
         )
     )
     sources = "".join(module.read_text(encoding="utf-8") for module in modules)

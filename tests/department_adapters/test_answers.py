@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from department_adapters.answers import AnswerDesk, Release
 from exchange import ANSWER_CONTEXT, Answered, LogUnavailableError
-from exchange.seal import check_seal
+from exchange.signatures.seal import check_seal
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 

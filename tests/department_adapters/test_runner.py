@@ -36,7 +36,7 @@ from exchange import (
     read_ledger,
     service_nats_subject,
 )
-from exchange.seal import seal_all
+from exchange.signatures.seal import seal_all
 from tests.conftest import Pki, bus_users
 from tests.department_adapters.adapter_kit import (
     ENTERPRISES,

@@ -17,22 +17,22 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from exchange import log_tables as tables
 from exchange.archive.manifest import MANIFEST, NOTE, Digest, Manifest, statement
 from exchange.archive.source import ArchiveSource
 from exchange.archive.writing import LogArchiver, bounds_of
-from exchange.checkpoint import NoteSigner
-from exchange.cosignature import Cosigner
-from exchange.database import create_engine, database_url
-from exchange.log_event import LogEvent
-from exchange.log_frames import Frame
-from exchange.log_stores import log_store
-from exchange.log_writer import LastSigned, LogWriter
+from exchange.log import tables
+from exchange.log.frames import Frame
+from exchange.log.log_event import LogEvent
+from exchange.log.stores import log_store
+from exchange.log.writer import LastSigned, LogWriter
 from exchange.moments import Rfc3339
-from exchange.receipt_checks import Keys
+from exchange.receipts.receipt_checks import Keys
+from exchange.storage.database import create_engine, database_url
 from exchange.timestamps.request import read_response, time_stamp_request
 from exchange.timestamps.token import read_token
-from exchange.trust_policy import TrustPolicy
+from exchange.transparency.checkpoint import NoteSigner
+from exchange.transparency.cosignature import Cosigner
+from exchange.transparency.trust_policy import TrustPolicy
 from tests.databases import PostgresServer
 from tests.exchange.log_kit import Attempt, Place, attempt, change_attempt, change_record, new_id, now_ms
 from tests.exchange.test_log_evidence import EVIDENCE

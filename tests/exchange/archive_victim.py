@@ -18,16 +18,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from exchange import pruning
-from exchange.archive import restoring
+from exchange.archive import pruning, restoring
+from exchange.archive.pruning import open_pruner
 from exchange.archive.restoring import chain_of, plan_restore, restore
+from exchange.archive.retention import Retention
 from exchange.archive.writing import segments_in
-from exchange.database import create_engine
-from exchange.pruning import open_pruner
-from exchange.receipt_checks import Keys
-from exchange.retention import Retention
-from exchange.store_postgresql import PostgresqlStore
-from exchange.store_sqlite import SqliteStore
+from exchange.log.store_postgresql import PostgresqlStore
+from exchange.log.store_sqlite import SqliteStore
+from exchange.receipts.receipt_checks import Keys
+from exchange.storage.database import create_engine
 
 
 def later() -> datetime:

@@ -15,22 +15,22 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from msgspec import Raw
 
-from exchange.checkpoint import Checkpoint
-from exchange.cosignature import Cosigner
-from exchange.database import database_url
-from exchange.envelope import QueryStatement, read_query_statement, statement_bytes
-from exchange.log_check import LogSummary, check_log
-from exchange.log_event import LogEvent
-from exchange.log_frames import Annex, Evidence, Frame, Intent
-from exchange.log_reader import LogReader
-from exchange.log_stores import log_store
-from exchange.log_writer import LastSigned, LogWriter
+from exchange.audit.log_check import LogSummary, check_log
+from exchange.log.frames import Annex, Evidence, Frame, Intent
+from exchange.log.log_event import LogEvent
+from exchange.log.reader import LogReader
+from exchange.log.record import read_record, record_bytes
+from exchange.log.store import Batch, Removal
+from exchange.log.stores import log_store
+from exchange.log.writer import LastSigned, LogWriter
+from exchange.messages.envelope import QueryStatement, read_query_statement, statement_bytes
 from exchange.moments import Rfc3339
-from exchange.record import read_record, record_bytes
-from exchange.recorded_signatures import evidence_digest
-from exchange.store import Batch, Removal
+from exchange.signatures.recorded_signatures import evidence_digest
+from exchange.storage.database import database_url
 from exchange.timestamps.token import read_token
-from exchange.trust_policy import TrustPolicy
+from exchange.transparency.checkpoint import Checkpoint
+from exchange.transparency.cosignature import Cosigner
+from exchange.transparency.trust_policy import TrustPolicy
 from tests.exchange.log_kit import (
     Attempt,
     Place,

@@ -14,20 +14,20 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Raw
 
-from exchange.change_record import ChangeRecord
-from exchange.checkpoint import NoteSigner, NoteVerifier
-from exchange.database import create_engine, database_url, sqlite_path, upgrade
-from exchange.envelope import AnswerStatement, QueryStatement, statement_bytes
-from exchange.log import ExchangeLog, _asyncpg_arguments
-from exchange.log_check import LogSummary, check_log
-from exchange.log_frames import Frame
-from exchange.log_reader import LogReader
-from exchange.log_writer import LastSigned, LogWriter
+from exchange.audit.log_check import LogSummary, check_log
+from exchange.log.change_record import ChangeRecord
+from exchange.log.frames import Frame
+from exchange.log.log import ExchangeLog, _asyncpg_arguments
+from exchange.log.reader import LogReader
+from exchange.log.record import Outcome, Record, record_bytes, salt_digest
+from exchange.log.store import LogStore
+from exchange.log.store_postgresql import PostgresqlStore
+from exchange.log.store_sqlite import SqliteStore, create_file
+from exchange.log.writer import LastSigned, LogWriter
+from exchange.messages.envelope import AnswerStatement, QueryStatement, statement_bytes
 from exchange.moments import Entropy, Rfc3339, uuid7
-from exchange.record import Outcome, Record, record_bytes, salt_digest
-from exchange.store import LogStore
-from exchange.store_postgresql import PostgresqlStore
-from exchange.store_sqlite import SqliteStore, create_file
+from exchange.storage.database import create_engine, database_url, sqlite_path, upgrade
+from exchange.transparency.checkpoint import NoteSigner, NoteVerifier
 
 ORIGIN = "log.example/test"
 CLIENTS = [f"CN/GOV/MEMBER{number}/housing" for number in range(7)]

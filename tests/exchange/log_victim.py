@@ -9,8 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from exchange.envelope import statement_bytes
-from exchange.log import ExchangeLog
+from exchange.log.log import ExchangeLog
+from exchange.messages.envelope import statement_bytes
 from tests.exchange.log_kit import attempt, new_id, now_ms, query_statement
 
 

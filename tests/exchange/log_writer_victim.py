@@ -19,15 +19,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from exchange.checkpoint import NoteSigner
-from exchange.database import database_url, sqlite_path
-from exchange.envelope import statement_bytes
-from exchange.log import _asyncpg_arguments
-from exchange.log_frames import Frame
-from exchange.log_writer import LastSigned, LogWriter
-from exchange.store import LogStore
-from exchange.store_postgresql import PostgresqlStore
-from exchange.store_sqlite import SqliteStore
+from exchange.log.frames import Frame
+from exchange.log.log import _asyncpg_arguments
+from exchange.log.store import LogStore
+from exchange.log.store_postgresql import PostgresqlStore
+from exchange.log.store_sqlite import SqliteStore
+from exchange.log.writer import LastSigned, LogWriter
+from exchange.messages.envelope import statement_bytes
+from exchange.storage.database import database_url, sqlite_path
+from exchange.transparency.checkpoint import NoteSigner
 from tests.exchange.log_kit import Attempt, attempt, now_ms, query_statement
 
 ENTRIES = 260

@@ -13,18 +13,18 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
-from exchange.checkpoint import NoteSigner
-from exchange.database import database_url, sqlite_path, upgrade
-from exchange.envelope import AnswerStatement, statement_bytes
-from exchange.log_event import LogEvent
-from exchange.log_frames import Entry, Frame
-from exchange.log_writer import LastSigned, LogWriter
+from exchange.log.frames import Entry, Frame
+from exchange.log.log_event import LogEvent
+from exchange.log.record import Record, record_bytes
+from exchange.log.store import LogStore
+from exchange.log.store_postgresql import PostgresqlStore
+from exchange.log.store_sqlite import SqliteStore, create_file
+from exchange.log.writer import LastSigned, LogWriter
+from exchange.messages.envelope import AnswerStatement, statement_bytes
 from exchange.moments import Rfc3339
-from exchange.record import Record, record_bytes
 from exchange.search.filters import RecordFilter
-from exchange.store import LogStore
-from exchange.store_postgresql import PostgresqlStore
-from exchange.store_sqlite import SqliteStore, create_file
+from exchange.storage.database import database_url, sqlite_path, upgrade
+from exchange.transparency.checkpoint import NoteSigner
 from tests.exchange.log_kit import change_attempt, change_record, query_statement
 
 BEGIN_MS = 1_767_200_000_000  # the last minutes of 2025 in UTC, so that days, months and years begin among the records

@@ -26,13 +26,13 @@ from exchange.archive.segment_checks import check_segment, private_path, verify_
 from exchange.archive.segment_tree import SegmentTiles, at_once
 from exchange.archive.writing import LogArchiver, archived_up_to, bounds_of, segments_in
 from exchange.canonical_json import canonical
-from exchange.checkpoint import Checkpoint, NoteSigner
-from exchange.merkle import check_inclusion, hash_leaf
-from exchange.receipt import build_receipt, verify_receipt
-from exchange.receipt_checks import Check, Keys
-from exchange.revocation_evidence import names_of
-from exchange.tile_paths import pack_bundle, unpack_bundle
-from exchange.tiles import WIDTH, Edge, inclusion_proof
+from exchange.receipts.receipt import build_receipt, verify_receipt
+from exchange.receipts.receipt_checks import Check, Keys
+from exchange.receipts.revocation_evidence import names_of
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner
+from exchange.transparency.merkle import check_inclusion, hash_leaf
+from exchange.transparency.tile_paths import pack_bundle, unpack_bundle
+from exchange.transparency.tiles import WIDTH, Edge, inclusion_proof
 from tests.exchange.archive_kit import (
     SIZE,
     Authority,

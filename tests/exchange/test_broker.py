@@ -48,11 +48,11 @@ from exchange import (
     subject_token,
     unpack,
 )
-from exchange.broker import outcome_of
-from exchange.envelope import PART_SIZE
-from exchange.query import Query
-from exchange.seal import check_seal, seal_all
-from exchange.transport import BusLostError
+from exchange.broker.broker import outcome_of
+from exchange.broker.query import Query
+from exchange.bus.transport import BusLostError
+from exchange.messages.envelope import PART_SIZE
+from exchange.signatures.seal import check_seal, seal_all
 from tests.conftest import Pki
 from tests.department_adapters.adapter_kit import Carrier, carrier_on
 from tests.exchange.bus_kit import department

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca_auth import CertificateRequest, DemoCA
+from exchange.audit.log_damage import DamagedLogError
+from exchange.audit.reconciliation import ReconciliationCounts, reconcile
 from exchange.canonical_json import canonical, parse_canonical
-from exchange.change_record import MOST_BYTES, is_change, read_change
-from exchange.database import create_engine, writing
 from exchange.identifiers import SubsystemId, subsystem_id
-from exchange.ledger import Ledger
-from exchange.log_damage import DamagedLogError
-from exchange.log_reader import EntryFilter
-from exchange.receipt import Check, SentRequest, build_receipt, verify_receipt
-from exchange.reconciliation import ReconciliationCounts, reconcile
+from exchange.ledger.ledger import Ledger
+from exchange.log.change_record import MOST_BYTES, is_change, read_change
+from exchange.log.reader import EntryFilter
+from exchange.receipts.receipt import Check, SentRequest, build_receipt, verify_receipt
+from exchange.storage.database import create_engine, writing
 from tests.exchange.log_kit import Attempt, Place, attempt, change_attempt, change_record
 
 OWNER = "CN/GOV/TAX/tax"

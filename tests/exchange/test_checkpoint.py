@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exchange.checkpoint import (
+from exchange.transparency.checkpoint import (
     Checkpoint,
     NoteError,
     NoteSigner,
@@ -13,7 +13,7 @@ from exchange.checkpoint import (
     open_checkpoint,
     open_note,
 )
-from exchange.merkle import hash_leaf
+from exchange.transparency.merkle import hash_leaf
 
 # The worked example of c2sp.org/signed-note.
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
-from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, open_checkpoint
-from exchange.cosignature import (
+from exchange.transparency.checkpoint import Checkpoint, NoteError, NoteSigner, open_checkpoint
+from exchange.transparency.cosignature import (
     ED25519,
     ML_DSA_44,
     CosignatureVerifier,
@@ -19,7 +19,7 @@ from exchange.cosignature import (
     check_cosignatures,
     read_checkpoint,
 )
-from exchange.merkle import hash_leaf
+from exchange.transparency.merkle import hash_leaf
 
 ORIGIN, NAME, AT = "log.example/datong", "audit.example/w1", 1_679_315_147
 CHECKPOINT = Checkpoint(ORIGIN, 20852163, hash_leaf(b"root"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import InvalidRequestError
-from exchange.digest_fields import check_content_digest, content_digest_field
+from exchange.messages.digest_fields import check_content_digest, content_digest_field
 
 BODY = b'{"hello": "world"}'
 SHA_256 = b"sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"

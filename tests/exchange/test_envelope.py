@@ -33,7 +33,7 @@ from exchange import (
     statement_bytes,
     unpack,
 )
-from exchange.envelope import MAX_STATEMENT, check_headers
+from exchange.messages.envelope import MAX_STATEMENT, check_headers
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 """All of Unicode but lone surrogates, which no UTF-8 can hold."""

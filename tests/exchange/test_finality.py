@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from exchange.checkpoint import Checkpoint, NoteSigner, open_checkpoint
-from exchange.cosignature import Cosigner
-from exchange.finality import best_checkpoint
-from exchange.log_reader import LogReader
-from exchange.merkle import ProofError, hash_leaf
-from exchange.store import SignedSize
-from exchange.trust_policy import TrustPolicy
+from exchange.log.reader import LogReader
+from exchange.log.store import SignedSize
+from exchange.receipts.finality import best_checkpoint
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner, open_checkpoint
+from exchange.transparency.cosignature import Cosigner
+from exchange.transparency.merkle import ProofError, hash_leaf
+from exchange.transparency.trust_policy import TrustPolicy
 from tests.exchange.log_kit import ORIGIN, Place
 
 SIGNER = NoteSigner.generate(ORIGIN)

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from exchange.canonical_json import canonical
-from exchange.change_record import is_change
-from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, TlogProof, open_checkpoint
-from exchange.cosignature import Cosigner
-from exchange.merkle import ProofError, check_consistency, hash_leaf, root_of
-from exchange.receipt import build_receipt, verify_receipt
+from exchange.log.change_record import is_change
+from exchange.receipts.receipt import build_receipt, verify_receipt
+from exchange.transparency.checkpoint import Checkpoint, NoteError, NoteSigner, TlogProof, open_checkpoint
+from exchange.transparency.cosignature import Cosigner
+from exchange.transparency.merkle import ProofError, check_consistency, hash_leaf, root_of
 from tests.exchange.log_kit import Attempt, Place, change_attempt, change_record
 from tests.exchange.test_merkle import consistency_by_definition
 from tests.exchange.test_receipt import Parties, exchange, failed, parties  # noqa: F401

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from exchange import ledger as ledger_module
-from exchange.envelope import statement_bytes
 from exchange.errors import LogUnavailableError
-from exchange.ledger import Ledger, LedgerError, read_ledger, read_lines
+from exchange.ledger import ledger as ledger_module
+from exchange.ledger.ledger import Ledger, LedgerError, read_ledger, read_lines
+from exchange.messages.envelope import statement_bytes
 from tests.exchange.log_kit import new_id, query_statement, until
 from tests.small_disks import small_disk
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from exchange import ledger as ledger_module
-from exchange.checkpoint import NoteSigner, NoteVerifier, open_checkpoint
-from exchange.ledger import Ledger, LedgerError, read_ledger, read_lines
-from exchange.ledger_check import DamagedLedgerError, LedgerSummary, check_ledger
-from exchange.ledger_tree import origin_of
-from exchange.merkle import hash_leaf, root_of
+from exchange.ledger import ledger as ledger_module
+from exchange.ledger.check import DamagedLedgerError, LedgerSummary, check_ledger
+from exchange.ledger.ledger import Ledger, LedgerError, read_ledger, read_lines
+from exchange.ledger.tree import origin_of
+from exchange.transparency.checkpoint import NoteSigner, NoteVerifier, open_checkpoint
+from exchange.transparency.merkle import hash_leaf, root_of
 from gateway.cli.audit import app
 from tests.exchange.log_kit import until
 
@@ -268,8 +268,8 @@ def test_the_command_tells_a_good_ledger_from_a_changed_one(ledger: Path, tmp_pa
 VICTIM = """
 import asyncio, sys
 from pathlib import Path
-from exchange import ledger as module
-from exchange.ledger import Ledger
+from exchange.ledger import ledger as module
+from exchange.ledger.ledger import Ledger
 
 module.SYNC_SECONDS = 0.001
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from exchange.checkpoint import NoteSigner, open_checkpoint
-from exchange.database import create_engine, writing
-from exchange.envelope import statement_bytes
 from exchange.errors import InvalidRequestError, LogUnavailableError
-from exchange.log import ExchangeLog
-from exchange.log_reader import EntryFilter
-from exchange.merkle import check_consistency, check_inclusion, hash_leaf, root_of
-from exchange.record import read_record
-from exchange.store import CorruptLogError
+from exchange.log.log import ExchangeLog
+from exchange.log.reader import EntryFilter
+from exchange.log.record import read_record
+from exchange.log.store import CorruptLogError
+from exchange.messages.envelope import statement_bytes
+from exchange.storage.database import create_engine, writing
+from exchange.transparency.checkpoint import NoteSigner, open_checkpoint
+from exchange.transparency.merkle import check_consistency, check_inclusion, hash_leaf, root_of
 from tests.exchange.log_kit import CLIENTS, SERVICES, Place, attempt, new_id, now_ms, query_statement, until
 
 

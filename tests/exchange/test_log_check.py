@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from exchange.checkpoint import Checkpoint, NoteSigner, open_checkpoint
-from exchange.database import create_engine, writing
-from exchange.envelope import read_query_statement
-from exchange.log_check import check_log
-from exchange.log_damage import DamagedLogError
-from exchange.merkle import hash_leaf, root_of
+from exchange.audit.log_check import check_log
+from exchange.audit.log_damage import DamagedLogError
+from exchange.log.record import read_record
+from exchange.messages.envelope import read_query_statement
 from exchange.moments import parse_rfc3339
-from exchange.record import read_record
-from exchange.tiles import Edge
+from exchange.storage.database import create_engine, writing
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner, open_checkpoint
+from exchange.transparency.merkle import hash_leaf, root_of
+from exchange.transparency.tiles import Edge
 from tests.exchange.log_kit import ORIGIN, Place, attempt
 
 SIZE = 700

@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from exchange.ledger import Ledger
-from exchange.record import read_record
+from exchange.ledger.ledger import Ledger
+from exchange.log.record import read_record
 from gateway.cli import audit
 from gateway.cli.verify import verify
 from tests.exchange.log_kit import CLIENTS, Attempt, Place, attempt, now_ms

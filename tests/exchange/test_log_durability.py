@@ -18,18 +18,18 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-import exchange.log_writer
-from exchange.checkpoint import Checkpoint, open_checkpoint
-from exchange.database import create_engine, sqlite_path, upgrade, writing
-from exchange.database import database_url as parse_database_url
-from exchange.log_check import check_log
-from exchange.log_frames import Frame, Reply
-from exchange.log_stores import log_store
-from exchange.log_writer import LastSigned, LogWriter
-from exchange.merkle import hash_leaf, root_of
-from exchange.store import CorruptLogError, LogStore, StoreError
-from exchange.store_sqlite import SqliteStore, create_file
-from exchange.tiles import Edge
+import exchange.log.writer
+from exchange.audit.log_check import check_log
+from exchange.log.frames import Frame, Reply
+from exchange.log.store import CorruptLogError, LogStore, StoreError
+from exchange.log.store_sqlite import SqliteStore, create_file
+from exchange.log.stores import log_store
+from exchange.log.writer import LastSigned, LogWriter
+from exchange.storage.database import create_engine, sqlite_path, upgrade, writing
+from exchange.storage.database import database_url as parse_database_url
+from exchange.transparency.checkpoint import Checkpoint, open_checkpoint
+from exchange.transparency.merkle import hash_leaf, root_of
+from exchange.transparency.tiles import Edge
 from tests.ci import missing
 from tests.databases import PostgresServer, _free_port, postgres_binaries
 from tests.exchange.log_kit import ORIGIN, Attempt, Place, attempt, until
@@ -408,7 +408,7 @@ async def test_entries_that_cannot_be_signed_in_time_stop_the_log_until_they_are
         await writer.checkpoint()
     await append(writer, 3)  # not yet
     waited = writer.sign_at(0.0)
-    monkeypatch.setattr(exchange.log_writer, "COVERED_WITHIN", 0.0)
+    monkeypatch.setattr(exchange.log.writer, "COVERED_WITHIN", 0.0)
     replies: list[Reply] = await writer.write([frame([attempt()]), Frame(probe=True), Frame(checkpoint=True)])
     assert [reply.problem.partition(":")[0] for reply in replies] == ["checkpoint-signed"] * 3
     assert await place.stored_ids() != []

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 from msgspec import Raw
 
-from exchange.database import create_engine, database_url, writing
-from exchange.envelope import read_query_statement, statement_bytes
-from exchange.log_damage import DamagedLogError
-from exchange.log_tables import entries, evidence
-from exchange.record import read_record, record_bytes
-from exchange.recorded_signatures import evidence_digest
+from exchange.audit.log_damage import DamagedLogError
+from exchange.log.record import read_record, record_bytes
+from exchange.log.tables import entries, evidence
+from exchange.messages.envelope import read_query_statement, statement_bytes
+from exchange.signatures.recorded_signatures import evidence_digest
+from exchange.storage.database import create_engine, database_url, writing
 from tests.exchange.log_kit import Attempt, Place, attempt, now_ms
 
 EVIDENCE = b'"@path": /r1/x\n"@signature-params": ()\n"@signature": :AAAA:'

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.envelope import statement_bytes
 from exchange.errors import LogUnavailableError
-from exchange.log import ExchangeLog
+from exchange.log.log import ExchangeLog
+from exchange.messages.envelope import statement_bytes
 from tests.ci import missing
 from tests.exchange.log_kit import Place, attempt, now_ms, query_statement, until
 from tests.small_disks import small_disk

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from exchange.errors import LogUnavailableError
-from exchange.log_frames import Frame, Messages, Reply, Start, message
-from exchange.log_link import Pending
-from exchange.log_writer import _Link
+from exchange.log.frames import Frame, Messages, Reply, Start, message
+from exchange.log.link import Pending
+from exchange.log.writer import _Link
 from tests.exchange.log_kit import attempt
 
 FRAMES = [Frame(), Frame(entries=[attempt(number).row for number in range(3)], probe=True), Frame(settled=["a"])]

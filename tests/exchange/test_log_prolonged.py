@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from exchange import ExchangeLog, NoteSigner
-from exchange.log import _FORGOTTEN_MS
+from exchange.log.log import _FORGOTTEN_MS
 
 EXCHANGE = "0197f0c1-2a3b-7c4d-8e5f-0123456789ab"
 

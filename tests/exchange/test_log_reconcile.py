@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from msgspec import UNSET, Raw
 
-from exchange.envelope import AnswerStatement, QueryStatement, statement_bytes
-from exchange.ledger import Ledger, LedgerError
-from exchange.log_event import LogEvent
+from exchange.audit.reconciliation import Finding, ReconciliationCounts, reconcile
+from exchange.ledger.ledger import Ledger, LedgerError
+from exchange.log.log_event import LogEvent
+from exchange.log.record import Record, record_bytes
+from exchange.messages.envelope import AnswerStatement, QueryStatement, statement_bytes
 from exchange.moments import parse_rfc3339
-from exchange.reconciliation import Finding, ReconciliationCounts, reconcile
-from exchange.record import Record, record_bytes
 from tests.exchange.log_kit import SERVICES, Attempt, Place, new_id, query_statement
 
 OWNER = "CN/GOV/TAX/tax"

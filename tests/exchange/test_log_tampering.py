@@ -15,11 +15,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from exchange.database import create_engine, database_url, sqlite_path, upgrade, writing
-from exchange.log_check import LogSummary, check_log
-from exchange.log_damage import DamagedLogError
-from exchange.log_reader import LogReader
-from exchange.log_tables import (
+from exchange.audit.log_check import LogSummary, check_log
+from exchange.audit.log_damage import DamagedLogError
+from exchange.log.reader import LogReader
+from exchange.log.store_sqlite import create_file
+from exchange.log.tables import (
     certificates,
     checkpoints,
     cosignatures,
@@ -34,8 +34,8 @@ from exchange.log_tables import (
     state,
     tiles,
 )
-from exchange.merkle import hash_leaf
-from exchange.store_sqlite import create_file
+from exchange.storage.database import create_engine, database_url, sqlite_path, upgrade, writing
+from exchange.transparency.merkle import hash_leaf
 from tests.databases import PostgresServer
 from tests.exchange import full_log
 from tests.exchange.full_log import ACCESS, CHANGE, LAST, REMOVED, RETENTION, SIGNED_ENTRY, SIZE, UNWITNESSED, WITNESSED

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.merkle import (
+from exchange.transparency.merkle import (
     ProofError,
     check_consistency,
     check_inclusion,

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.merkle import ProofError, check_consistency, check_inclusion, hash_leaf, inclusion_proof, root_of
-from exchange.tiles import WIDTH, Edge, Tile, Wanted, consistency_proof, edge_widths, tree_root
-from exchange.tiles import inclusion_proof as inclusion_proof_from_tiles
+from exchange.transparency.merkle import (
+    ProofError,
+    check_consistency,
+    check_inclusion,
+    hash_leaf,
+    inclusion_proof,
+    root_of,
+)
+from exchange.transparency.tiles import WIDTH, Edge, Tile, Wanted, consistency_proof, edge_widths, tree_root
+from exchange.transparency.tiles import inclusion_proof as inclusion_proof_from_tiles
 
 LEAVES = [hash_leaf(b"%d" % number) for number in range(70_000)]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.nats_link import MAX_LINE, MAX_MESSAGE, LinkError, NatsLink, Subscription
+from exchange.bus.nats_link import MAX_LINE, MAX_MESSAGE, LinkError, NatsLink, Subscription
 from exchange.turns import MOST
 from tests.conftest import Pki
 from tests.exchange.bus_kit import gateway_bus, scripted_server, until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from exchange.receipt import verify_receipt
+from exchange.receipts.receipt import verify_receipt
 from tests.exchange.log_kit import Place
 from tests.exchange.test_receipt import OWNER, Parties, exchange, parties, place, receipt_of
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exchange import InvalidRequestError
-from exchange.paths import check_query, parse_path
+from exchange.messages.paths import check_query, parse_path
 
 SERVICE = "CN/GOV/11990000000000000X/tax/enterprises"
 PREFIX = f"/r1/{SERVICE}".encode()

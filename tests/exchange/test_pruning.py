@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 
 from exchange.archive.manifest import ArchiveError
+from exchange.archive.pruning import Pruned, _parts, open_pruner
+from exchange.archive.retention import Period, Retention, RetentionClass
 from exchange.archive.writing import segments_in
+from exchange.audit.log_check import check_log
+from exchange.audit.log_damage import DamagedLogError
 from exchange.canonical_json import canonical
-from exchange.database import database_url as url_of
-from exchange.database import sqlite_path
-from exchange.log_check import check_log
-from exchange.log_damage import DamagedLogError
-from exchange.log_event import MOST_BYTES, read_event
-from exchange.log_reader import EntryFilter, LogReader
-from exchange.log_stores import log_store
-from exchange.merkle import check_consistency, check_inclusion
-from exchange.pruning import Pruned, _parts, open_pruner
-from exchange.receipt_checks import Keys
-from exchange.retention import Period, Retention, RetentionClass
-from exchange.store import Batch, Removal, StoreError
+from exchange.log.log_event import MOST_BYTES, read_event
+from exchange.log.reader import EntryFilter, LogReader
+from exchange.log.store import Batch, Removal, StoreError
+from exchange.log.stores import log_store
+from exchange.receipts.receipt_checks import Keys
+from exchange.storage.database import database_url as url_of
+from exchange.storage.database import sqlite_path
+from exchange.transparency.merkle import check_consistency, check_inclusion
 from tests.exchange.archive_kit import SIZE, Authority, Filled, log, templates  # noqa: F401
 from tests.exchange.archive_victim import later
 from tests.exchange.log_kit import Place, attempt

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import serialization
 from msgspec import UNSET, Raw
 
 from ca_auth import CertificateRequest, DemoCA, IssuedCertificate
-from exchange.checkpoint import NoteSigner
-from exchange.envelope import AnswerStatement, content_digest, request_digest, statement_bytes
 from exchange.identifiers import SubsystemId, member_id, subsystem_id
-from exchange.receipt import Check, ReceiptError, SentRequest, build_receipt, verify_receipt
-from exchange.record import Record, record_bytes, seal_text
-from exchange.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, seal_all
+from exchange.log.record import Record, record_bytes, seal_text
+from exchange.messages.envelope import AnswerStatement, content_digest, request_digest, statement_bytes
+from exchange.receipts.receipt import Check, ReceiptError, SentRequest, build_receipt, verify_receipt
+from exchange.signatures.seal import ANSWER_CONTEXT, QUERY_CONTEXT, PrivateKey, seal_all
+from exchange.transparency.checkpoint import NoteSigner
 from tests.exchange.log_kit import Attempt, Place, attempt, new_id, now_ms, query_statement
 
 CLIENT = subsystem_id("CN/GOV/HOUSING/housing")

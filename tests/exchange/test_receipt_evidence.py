@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from exchange.certificate_path import CertificateError
-from exchange.checkpoint import open_checkpoint
-from exchange.cosignature import Cosigner
-from exchange.receipt import build_receipt, verdict, verify_receipt
-from exchange.revocation_evidence import RevocationEvidenceError, RevocationNews, names_of
+from exchange.receipts.certificate_path import CertificateError
+from exchange.receipts.receipt import build_receipt, verdict, verify_receipt
+from exchange.receipts.revocation_evidence import RevocationEvidenceError, RevocationNews, names_of
+from exchange.transparency.checkpoint import open_checkpoint
+from exchange.transparency.cosignature import Cosigner
 from tests.exchange.log_kit import Place
 from tests.exchange.test_receipt import BODY, Parties, exchange, failed, parties, place, telling_places  # noqa: F401
 

@@ -28,9 +28,9 @@ from exchange import (
     statement_bytes,
     told_headers,
 )
-from exchange.envelope import MAX_STATEMENT
-from exchange.release import LARGE, MAX_DEPTH, MAX_TOLD, check_answer
-from exchange.terms import MAX_TERMS, MAX_TERMS_BYTES
+from exchange.messages.envelope import MAX_STATEMENT
+from exchange.release.bodies import LARGE, MAX_DEPTH, MAX_TOLD, check_answer
+from exchange.release.terms import MAX_TERMS, MAX_TERMS_BYTES
 
 KEY = st.sampled_from(["a", "b", "c", "", ".", "a.b", "x=y", "*", "\\", "\\e", "e", "姓名", '"', "+1", "{", "[]"])
 KEYS = st.lists(KEY, min_size=1, max_size=4).map(tuple)

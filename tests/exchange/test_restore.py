@@ -28,15 +28,15 @@ from exchange.archive.restoring import (
 )
 from exchange.archive.segment_checks import private_path
 from exchange.archive.writing import segments_in
-from exchange.checkpoint import Checkpoint, NoteSigner
-from exchange.database import create_engine, sqlite_path, upgrade
-from exchange.database import database_url as url_of
-from exchange.log_event import LogEvent
-from exchange.log_stores import log_store
-from exchange.receipt import verify_receipt
-from exchange.receipt_checks import Keys
-from exchange.store import CorruptLogError
-from exchange.store_sqlite import create_file
+from exchange.log.log_event import LogEvent
+from exchange.log.store import CorruptLogError
+from exchange.log.store_sqlite import create_file
+from exchange.log.stores import log_store
+from exchange.receipts.receipt import verify_receipt
+from exchange.receipts.receipt_checks import Keys
+from exchange.storage.database import create_engine, sqlite_path, upgrade
+from exchange.storage.database import database_url as url_of
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner
 from tests.exchange.archive_kit import SIZE, Filled, log, members_of, put_together, rows_of, templates, with_manifest  # noqa: F401
 from tests.exchange.log_kit import Place, attempt, new_id, now_ms
 from tests.exchange.test_log_check import execute
@@ -228,7 +228,7 @@ async def test_a_log_with_a_loss_goes_on_under_another_key_and_says_so(one: Fill
         await running.checkpoint()
     both = Place(target, folder, new.signer)
     async with both.reader() as reader:
-        from exchange.log_check import check_log
+        from exchange.audit.log_check import check_log
 
         assert (await check_log(reader, [one.place.signer.verifier, new.signer.verifier])).signed_size == 770
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from exchange.archive.retention import DEFAULT, Period, PeriodError, Retention
 from exchange.errors import UnprocessableError
-from exchange.log_reader import StoredEntry
-from exchange.retention import DEFAULT, Period, PeriodError, Retention
+from exchange.log.reader import StoredEntry
 from tests.exchange.archive_kit import event_attempt
 from tests.exchange.log_kit import Attempt, attempt, change_attempt, change_record
 

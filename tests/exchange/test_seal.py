@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import seal as seal_module
-from exchange.seal import (
+from exchange.signatures import seal as seal_module
+from exchange.signatures.seal import (
     ANSWER_CONTEXT,
     MAX_BATCH,
     QUERY_CONTEXT,

@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from exchange.database import create_engine, database_url, sqlite_path, writing
 from exchange.errors import InvalidRequestError, UnavailableError
-from exchange.log_frames import Entry
+from exchange.log.frames import Entry
 from exchange.search import log_search, tally
 from exchange.search.facts import facts_of
 from exchange.search.filters import RecordFilter
@@ -30,6 +29,7 @@ from exchange.search.log_search import LogSearch
 from exchange.search.postings import LARGE
 from exchange.search.rows import LogRows
 from exchange.search.statistics import DURATION_ERROR, POINT_ERROR, Statistics
+from exchange.storage.database import create_engine, database_url, sqlite_path, writing
 from tests.databases import PostgresServer
 from tests.exchange.search_kit import SUBJECTS, any_filter, counted, fill, read, varied, wanted_of
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from exchange.errors import InvalidRequestError, UnavailableError
-from exchange.log_frames import Entry
+from exchange.log.frames import Entry
 from exchange.search import link
 from exchange.search.filters import RecordFilter
 from exchange.search.index_store import SMALL

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ca_auth import IssuedCertificate, sign_request
 from exchange import RequestParts, SignatureComponent, SignatureParameters, evidence_bytes, evidence_digest
-from exchange.envelope import request_digest
-from exchange.receipt import SentRequest, build_receipt, verify_receipt
-from exchange.signature_algorithms import sign
-from exchange.signature_base import fields_of, signature_base
+from exchange.messages.envelope import request_digest
+from exchange.receipts.receipt import SentRequest, build_receipt, verify_receipt
+from exchange.signatures.signature_algorithms import sign
+from exchange.signatures.signature_base import fields_of, signature_base
 from tests.exchange.log_kit import Attempt, Place
 from tests.exchange.test_receipt import CLIENT, OWNER, SALT, Parties, canonical, exchange, failed, parties  # noqa: F401
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import PART_SIZE, Spool, Spooled, SpoolRoomError
-from exchange.spool import KEPT_FREE
+from exchange.broker.spool import KEPT_FREE
 
 
 async def content(body: Spooled) -> bytes:

@@ -12,16 +12,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from exchange.checkpoint import Checkpoint, NoteSigner
-from exchange.database import create_engine, reading, sqlite_path, upgrade, writing
-from exchange.database import database_url as parse_database_url
-from exchange.log import _asyncpg_arguments
-from exchange.log_tables import metadata
-from exchange.merkle import hash_leaf, root_of
-from exchange.store import Batch, CorruptLogError, DuplicateRecordError, LogStore, StoreError
-from exchange.store_postgresql import PostgresqlStore
-from exchange.store_sqlite import SqliteStore, create_file
-from exchange.tiles import Edge, Wanted, inclusion_proof, tree_root
+from exchange.log.log import _asyncpg_arguments
+from exchange.log.store import Batch, CorruptLogError, DuplicateRecordError, LogStore, StoreError
+from exchange.log.store_postgresql import PostgresqlStore
+from exchange.log.store_sqlite import SqliteStore, create_file
+from exchange.log.tables import metadata
+from exchange.storage.database import create_engine, reading, sqlite_path, upgrade, writing
+from exchange.storage.database import database_url as parse_database_url
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner
+from exchange.transparency.merkle import hash_leaf, root_of
+from exchange.transparency.tiles import Edge, Wanted, inclusion_proof, tree_root
 from tests.exchange.log_kit import ORIGIN, Attempt, attempt, new_id, now_ms
 
 OpenStore = Callable[[], LogStore]

@@ -47,7 +47,7 @@ from exchange import (
     statement_bytes,
     unpack,
 )
-from exchange.streams import HELD_BACK
+from exchange.bus.streams import HELD_BACK
 from tests.conftest import Pki
 from tests.department_adapters.adapter_kit import Carrier, carrier_on, until
 from tests.exchange.bus_kit import department
@@ -366,7 +366,7 @@ async def test_an_answer_that_its_department_breaks_off_is_told_under_its_seal(
 async def test_a_department_that_falls_silent_or_goes_away_is_noticed(
     nats_server: NatsServer, pki: Pki, carrier: Carrier, monkeypatch: pytest.MonkeyPatch, present: bool
 ) -> None:
-    monkeypatch.setattr("exchange.streams._LATE_SECONDS", 0.1)
+    monkeypatch.setattr("exchange.bus.streams._LATE_SECONDS", 0.1)
     carrier.broker._stall = 0.4 if present else 30.0
     tax = Streaming(pki)
     tax.silent_from = 3

@@ -20,7 +20,7 @@ from exchange import (
     discovery_nats_subject,
     service_nats_subject,
 )
-from exchange.nats_link import FIRST_RETRY
+from exchange.bus.nats_link import FIRST_RETRY
 from tests.conftest import Pki, bus_users
 from tests.exchange.bus_kit import SUBJECT, gateway_bus, until
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.merkle import ProofError
-from exchange.tile_paths import (
+from exchange.transparency.merkle import ProofError
+from exchange.transparency.tile_paths import (
     LONGEST_ENTRY,
     BundleError,
     TileName,

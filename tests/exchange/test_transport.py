@@ -28,8 +28,8 @@ from exchange import (
     inbox_prefix,
     service_nats_subject,
 )
-from exchange.nats_link import MAX_BUFFERED
-from exchange.transport import MAX_PAYLOAD, BusLostError, NoRespondersError
+from exchange.bus.nats_link import MAX_BUFFERED
+from exchange.bus.transport import MAX_PAYLOAD, BusLostError, NoRespondersError
 from tests.conftest import Pki, bus_users
 from tests.exchange.bus_kit import ENTERPRISES, SUBJECT, department, gateway_bus, scripted_server, until
 
@@ -299,7 +299,7 @@ async def test_an_old_server_is_refused(pki: Pki, nats_server: NatsServer, versi
 async def test_a_server_that_does_not_greet_is_left_for_the_next(
     pki: Pki, nats_server: NatsServer, manner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.transport.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("exchange.bus.transport.CONNECT_SECONDS", 0.5)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if manner == "silent":
@@ -387,7 +387,7 @@ async def test_nats_py_is_refused_an_old_server_too(pki: Pki) -> None:
 
 
 async def test_a_client_that_finds_no_server_says_so_in_time(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exchange.transport.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("exchange.bus.transport.CONNECT_SECONDS", 0.3)
     client = Client()
     with pytest.raises(BusUnavailableError):
         await asyncio.wait_for(connect_client(client, "tls://127.0.0.1:1", pki.bus_tls("tax"), "tax", "_INBOX"), 5)
@@ -403,7 +403,7 @@ async def test_a_client_whose_key_the_bus_does_not_know_is_told_so_in_time(
     clients = [Client() for _ in range(60)]
     connecting = []
     for number, client in enumerate(clients):
-        monkeypatch.setattr("exchange.transport.CONNECT_SECONDS", 0.3 + 0.005 * number)
+        monkeypatch.setattr("exchange.bus.transport.CONNECT_SECONDS", 0.3 + 0.005 * number)
         connecting.append(
             asyncio.create_task(connect_client(client, nats_server.url, pki.bus_tls("tax"), "tax", "_INBOX"))
         )
@@ -418,7 +418,7 @@ async def test_a_client_whose_key_the_bus_does_not_know_is_told_so_in_time(
 async def test_a_client_is_told_in_time_of_a_server_that_stays_silent(
     pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.transport.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("exchange.bus.transport.CONNECT_SECONDS", 0.3)
     client = Client()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"tls://127.0.0.1:{silent.getsockname()[1]}"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.checkpoint import Checkpoint, NoteError, NoteSigner
-from exchange.cosignature import ML_DSA_44, Cosigner
-from exchange.merkle import hash_leaf
-from exchange.trust_policy import PolicyError, TrustPolicy
+from exchange.transparency.checkpoint import Checkpoint, NoteError, NoteSigner
+from exchange.transparency.cosignature import ML_DSA_44, Cosigner
+from exchange.transparency.merkle import hash_leaf
+from exchange.transparency.trust_policy import PolicyError, TrustPolicy
 
 LOG = NoteSigner.generate("log.example/datong")
 WITNESSES = [Cosigner.generate(f"w{number}.example") for number in range(6)]

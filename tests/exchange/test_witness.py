@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from exchange.checkpoint import Checkpoint, NoteError, NoteSigner, open_checkpoint
-from exchange.cosignature import ML_DSA_44, CosignatureVerifier, Cosigner, check_cosignatures
-from exchange.merkle import EMPTY_ROOT, hash_leaf
+from exchange.transparency.checkpoint import Checkpoint, NoteError, NoteSigner, open_checkpoint
+from exchange.transparency.cosignature import ML_DSA_44, CosignatureVerifier, Cosigner, check_cosignatures
+from exchange.transparency.merkle import EMPTY_ROOT, hash_leaf
 from exchange.witness import state as state_module
 from exchange.witness.folder import WitnessFolder
 from exchange.witness.known_logs import KnownLogs

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from exchange.checkpoint import Checkpoint, NoteSigner
-from exchange.cosignature import Cosigner
-from exchange.merkle import hash_leaf, root_of
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner
+from exchange.transparency.cosignature import Cosigner
+from exchange.transparency.merkle import hash_leaf, root_of
 from exchange.witness.folder import WitnessFolder
 from exchange.witness.known_logs import KnownLogs
 from exchange.witness.protocol import request_body

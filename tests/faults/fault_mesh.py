@@ -264,7 +264,7 @@ def _log_writer(gateway: int) -> int:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == gateway and b"exchange.log_writer" in (process / "cmdline").read_bytes():
+            if int(parent) == gateway and b"exchange.log.writer" in (process / "cmdline").read_bytes():
                 return int(process.name)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile

@@ -100,7 +100,7 @@ async def test_a_disk_that_takes_no_more_files_refuses_the_next_segment_until_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ledger lets go of a full segment only when the next one is there, and writes into no file but its own."""
-    monkeypatch.setattr("exchange.ledger.SEGMENT_BYTES", 4000)
+    monkeypatch.setattr("exchange.ledger.ledger.SEGMENT_BYTES", 4000)
     with disk_at(tmp_path / "disk", 4, files=12) as disk:
         ledger = await Ledger.open(disk.folder, OWNER)
         disk.fill_files()

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from deploy.trial_mesh import CALLER, ECHO, FOR_EVER
-from exchange.log_frames import Frame
-from exchange.log_writer import LastSigned, LogWriter
-from exchange.store_sqlite import SqliteStore
-from exchange.tiles import Edge
+from exchange.log.frames import Frame
+from exchange.log.store_sqlite import SqliteStore
+from exchange.log.writer import LastSigned, LogWriter
+from exchange.transparency.tiles import Edge
 from tests.databases import PostgresServer
 from tests.exchange.log_kit import Place, attempt
 from tests.faults.fault_mesh import fault_mesh

@@ -40,7 +40,7 @@ from exchange import (
     member_of,
     read_event,
 )
-from exchange.record import read_record, record_bytes
+from exchange.log.record import read_record, record_bytes
 from gateway.api.management import management_api
 from gateway.change_recorder import ChangeRecorder
 from gateway.vouching import Vouching

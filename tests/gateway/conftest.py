@@ -15,7 +15,7 @@ from ca_auth import CertificateRequest, DemoCA, IssuedCertificate
 from deploy.nats import AdapterUser, BusUsers
 from deploy.trial_mesh import CALLER, FOR_EVER, HTTP_SOURCE, OPERATOR, PROVIDER, TrialMesh, trial_mesh
 from exchange import LogReader, SubsystemId, member_of
-from exchange.database import create_engine
+from exchange.storage.database import create_engine
 from registry import Operation, Registry, Service, Subsystem
 from tests.gateway.echo_backend import EchoBackend, echo_backend
 from tests.gateway.exchange_mesh import Mesh, service

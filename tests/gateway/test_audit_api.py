@@ -15,7 +15,7 @@ import pytest
 
 from deploy.trial_mesh import AUDITOR, CALLER, ECHO, PROVIDER, STRANGER
 from exchange import open_checkpoint, verify_receipt
-from exchange.checkpoint import NoteVerifier
+from exchange.transparency.checkpoint import NoteVerifier
 from gateway.api.exchange_views import Exchange, ExchangePage
 from gateway.api.paging import MAX_PAGE
 from tests.gateway.conftest import SIBLING

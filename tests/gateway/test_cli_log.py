@@ -15,9 +15,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.checkpoint import NoteSigner
-from exchange.cosignature import check_cosignatures
-from exchange.trust_policy import TrustPolicy
+from exchange.transparency.checkpoint import NoteSigner
+from exchange.transparency.cosignature import check_cosignatures
+from exchange.transparency.trust_policy import TrustPolicy
 from exchange.witness.folder import WitnessFolder
 from exchange.witness.protocol import MOST_BYTES, origin_hash, request_body
 from gateway.cli.log import app

@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from exchange.archive.writing import segments_in
-from exchange.checkpoint import Checkpoint, NoteSigner
-from exchange.cosignature import Cosigner
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner
+from exchange.transparency.cosignature import Cosigner
 from exchange.witness.protocol import origin_hash
 from gateway.cli.log import app
 from tests.exchange.log_kit import Place, attempt, now_ms

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
 from exchange import LogEvent, StoredEntry, UnavailableError, open_checkpoint
-from exchange.checkpoint import NoteVerifier
+from exchange.transparency.checkpoint import NoteVerifier
 from gateway.api.exchange_exports import MOST_AT_ONCE
 from gateway.exports.cells import is_formula_like
 from gateway.exports.columns import COLUMNS, cells_of

@@ -21,13 +21,13 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from exchange import LogEvent, LogUnavailableError, read_event
-from exchange.checkpoint import Checkpoint, NoteSigner, open_checkpoint
-from exchange.database import create_engine, upgrade, writing
-from exchange.log_reader import LogReader
-from exchange.log_tables import checkpoints, cosignatures, entries, removed, state, tiles
-from exchange.merkle import hash_leaf, root_of
-from exchange.tile_paths import TileName, unpack_bundle
-from exchange.tiles import Edge
+from exchange.log.reader import LogReader
+from exchange.log.tables import checkpoints, cosignatures, entries, removed, state, tiles
+from exchange.storage.database import create_engine, upgrade, writing
+from exchange.transparency.checkpoint import Checkpoint, NoteSigner, open_checkpoint
+from exchange.transparency.merkle import hash_leaf, root_of
+from exchange.transparency.tile_paths import TileName, unpack_bundle
+from exchange.transparency.tiles import Edge
 from gateway.api.callers import caller
 from gateway.api.management import management_api
 from tests.exchange.log_kit import Place

@@ -40,7 +40,7 @@ from exchange import (
     uuid7,
     verify_receipt,
 )
-from exchange.envelope import AnswerHead
+from exchange.messages.envelope import AnswerHead
 from exchange.moments import Entropy
 from tests.gateway.exchange_mesh import Mesh, Reply, head, service, target
 

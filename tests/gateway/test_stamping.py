@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from exchange import ExchangeLog, StampConfig, StampError, StampTime, check_token, read_stamped, waiting_since
-from exchange.database import create_engine, writing
-from exchange.log_tables import entries, stamps
+from exchange.log.tables import entries, stamps
+from exchange.storage.database import create_engine, writing
 from gateway.stamp_client import StampClient
 from gateway.stamping import AuthorityAwayError, Stamping, StampsOverdueError, longest_wait_ms
 from tests.conftest import Pki

@@ -17,10 +17,10 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from exchange import CorruptLogError, NoteSigner, Settings, TrustPolicy, WitnessApp, best_checkpoint, open_checkpoint
-from exchange.checkpoint import Checkpoint
-from exchange.cosignature import Cosigner
-from exchange.log import ExchangeLog
-from exchange.merkle import hash_leaf
+from exchange.log.log import ExchangeLog
+from exchange.transparency.checkpoint import Checkpoint
+from exchange.transparency.cosignature import Cosigner
+from exchange.transparency.merkle import hash_leaf
 from exchange.witness.folder import WitnessFolder
 from exchange.witness.protocol import request_body
 from exchange.witness.witness import Witness

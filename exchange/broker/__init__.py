@@ -1,0 +1,1 @@
+"""The straight path of one query from a gateway to its department and back."""

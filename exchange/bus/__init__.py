@@ -1,0 +1,1 @@
+"""Request, reply and large bodies over NATS."""

@@ -1,0 +1,1 @@
+"""What is asked and answered, in canonical bytes: statements, envelopes, paths, digests."""

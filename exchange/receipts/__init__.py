@@ -1,0 +1,1 @@
+"""Receipts: one entry with the proof that it is in the log, verified offline."""

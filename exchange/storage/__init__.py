@@ -1,0 +1,1 @@
+"""Databases and transactions, on SQLite and PostgreSQL alike."""
