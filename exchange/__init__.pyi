@@ -98,7 +98,7 @@ from exchange.ledger.ledger import Answered, Ledger, LedgerError, LedgerLine, re
 from exchange.log.change_record import CHANGE, ChangeRecord, is_change, read_change
 from exchange.log.log import ExchangeLog
 from exchange.log.log_event import LogEvent, is_event, read_event
-from exchange.log.reader import CLOCKS_APART_MS, EntryFilter, LogReader, Page, Removed, StampTime, StoredEntry
+from exchange.log.reader import CLOCKS_APART_MS, LogReader, Page, Removed, StampTime, StoredEntry
 from exchange.log.record import NOBODY, CallerFacts, Record, read_record, record_bytes
 from exchange.log.store import CorruptLogError, StoreError
 from exchange.log.store_sqlite import create_file as create_log_file
@@ -136,6 +136,7 @@ from exchange.moments import Entropy, Rfc3339, parse_rfc3339, uuid7
 from exchange.receipts.certificate_path import CertificateError
 from exchange.receipts.certificate_path import check_path as check_certificate_path
 from exchange.receipts.certificate_path import holds_code_of as certificate_holds_code_of
+from exchange.receipts.certificate_path import is_ca as is_ca_certificate
 from exchange.receipts.certificate_path import names as certificate_names
 from exchange.receipts.change_checks import differences as change_differences
 from exchange.receipts.finality import CheckpointForReceipt, best_checkpoint
@@ -317,7 +318,6 @@ __all__ = [
     "DatabaseFailedError",
     "Durations",
     "Entropy",
-    "EntryFilter",
     "EnvelopeError",
     "Erasure",
     "ErasureRecorder",
@@ -498,6 +498,7 @@ __all__ = [
     "inbox_prefix",
     "instance_nats_subjects",
     "is_archive",
+    "is_ca_certificate",
     "is_change",
     "is_event",
     "is_spelled_like_ours",

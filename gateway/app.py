@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class GatewayApp:
         self._public_url = public_url
         self._face: ExchangeFace | None = None
         self._trust: TrustKeeper | None = None
+        self._bus: NatsBus | None = None
         self._api = management_api(self._lifespan)
         self.on_anchors: Callable[[bytes], None] = lambda pem: None
         """Told of the accepted CAs (PEM) at the start and when they change."""
@@ -126,6 +127,13 @@ class GatewayApp:
     def terminator_sockets(self) -> tuple[Path, ...]:
         """Unix sockets to listen on for them."""
         return self._trust.trust.terminators.sockets if self._trust is not None else ()
+
+    async def wait_for_bus(self, within: float) -> None:
+        """Return when the bus is there, or after so many seconds: a gateway says what it refuses without it, too."""
+        if self._bus is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._bus.wait_connected()
 
     def edge_refused(self, rule: str, status: int, peer: str | None) -> None:
         """Put on the record a request that ended before it reached the application."""
@@ -155,7 +163,7 @@ class GatewayApp:
             api.state.gateway = gateway
             if gateway.certificates is not None:
                 api.include_router(gateway.certificates)
-            self._face, self._trust = gateway.face, gateway.trust
+            self._face, self._trust, self._bus = gateway.face, gateway.trust, gateway.bus
             yield
 
 

@@ -19,6 +19,8 @@ from gateway.app import GatewayApp
 from gateway.listening import listen, loop_with, name_of
 
 DRAIN_SECONDS = 15
+_BUS_SECONDS = 2.0
+"""So long a gateway that starts waits for the bus before it says that it is ready; longer, and it starts without."""
 
 
 def serve(settings: Settings) -> None:
@@ -99,6 +101,7 @@ class _Server(uvicorn.Server):
         if self.started:
             for path in self._app.terminator_sockets:
                 await self._listen_for_terminator(path)
+            await self._app.wait_for_bus(_BUS_SECONDS)
             settle_heap()
             structlog.get_logger("datong.gateway").info("gateway.ready", url=self._public_url)
             if self._settings.ready_file is not None:

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca_auth import client_context
@@ -27,6 +28,7 @@ from exchange import (
     TrustPolicy,
     best_checkpoint,
     build_receipt,
+    is_ca_certificate,
     read_timestamps,
 )
 from gateway.stamping import Stamping
@@ -89,7 +91,8 @@ class Vouching:
                 await self.witnessing.final(entry.seq + 1, WAIT_SECONDS)
             found = await self._best(entry.seq)
             assert found is not None, "the checkpoint that was just signed covers it"
-        cas = await self.log.reader.ca_certificates()
+        known = [x509.load_der_x509_certificate(der) for der in await self.log.reader.certificates()]
+        cas = [one for one in known if is_ca_certificate(one)]
         content = await build_receipt(self.log.reader, entry, found.note, intermediates=cas, evidence=evidence)
         return GivenReceipt(content, found.final)
 

@@ -1,8 +1,7 @@
 """Reading the exchange log: for auditors, receipts and checks. In the gateway or a command, never in the writer.
 
 Rules:
-1. Pages follow the entries' numbers, newest first, from a cursor: they stay correct while the log grows, and cost the
-   same at any depth. Nothing is counted.
+1. What is looked for by more than its number or its exchange is looked for in the index (`exchange.search`), not here.
 2. The time of an entry is its gateway's clock, so entries are in order of time only nearly. A search by time narrows
    the numbers by bisection, assuming clocks within five minutes of each other, and then compares exactly. Where an
    entry was removed, the next that is there stands for it.
@@ -16,10 +15,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
-from cryptography import x509
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from exchange.errors import InvalidRequestError
 from exchange.log.change_record import CHANGE
 from exchange.log.log_event import KINDS
 from exchange.log.store import SignedSize, first_hash
@@ -36,7 +33,6 @@ from exchange.log.tables import (
     state,
     tiles,
 )
-from exchange.receipts.certificate_path import is_ca
 from exchange.storage.database import reading
 from exchange.transparency.tiles import WIDTH, Tile, Wanted, consistency_proof, inclusion_proof
 
@@ -114,24 +110,6 @@ class StoredIntent:
     deadline_ms: int
     salt: bytes | None
     record: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryFilter:
-    """What entries to look for; empty and None mean any."""
-
-    kind: Kind = "exchange"
-    """Other records than of exchanges are shown to those who ask for them. Beside that of a change stand its action as rule and
-    its target as service; beside that of an act on the log, the act as rule and who did it as client."""
-    client: str = ""
-    owner: str = ""
-    """The subsystem that offers the service."""
-    service: str = ""
-    outcome: str = ""
-    rule: str = ""
-    since_ms: int | None = None
-    until_ms: int | None = None
-    """Exclusive."""
 
 
 class StampTime(NamedTuple):
@@ -227,50 +205,10 @@ class LogReader:
             rows = (await connection.execute(sa.select(*_ENTRY).where(entries.c.seq.in_(numbers)))).all()
         return [StoredEntry(*row) for row in rows]
 
-    async def page(self, wanted: EntryFilter | None = None, *, cursor: str | None = None, limit: int = 50) -> Page:
-        """Up to `limit` entries, newest first.
-
-        Args:
-            cursor: `next_cursor` of the page before.
-
-        Raises:
-            InvalidRequestError: The cursor is none of ours.
-        """
-        wanted = wanted or EntryFilter()
-        query = sa.select(*_ENTRY).order_by(entries.c.seq.desc()).limit(limit + 1)
-        if cursor is not None:
-            if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-                raise InvalidRequestError(
-                    "cursor", problem="The cursor is not one that was given out.", problem_zh="游标无效。"
-                )
-            query = query.where(entries.c.seq < int(cursor))
-        if wanted.kind != "any":
-            query = query.where(_of_kind(wanted.kind))
-        for column in ("client", "service", "outcome", "rule"):
-            if value := getattr(wanted, column):
-                query = query.where(entries.c[column] == value)
-        if wanted.owner:
-            # All that begins with `owner/`; the character after `/` is `0`.
-            query = query.where(entries.c.service >= wanted.owner + "/", entries.c.service < wanted.owner + "0")
-        async with reading(self._engine) as connection:
-            if wanted.since_ms is not None:
-                low = await self._first_at(connection, wanted.since_ms - CLOCKS_APART_MS)
-                query = query.where(entries.c.seq >= low, entries.c.at_ms >= wanted.since_ms)
-            if wanted.until_ms is not None:
-                high = await self._first_at(connection, wanted.until_ms + CLOCKS_APART_MS)
-                query = query.where(entries.c.seq < high, entries.c.at_ms < wanted.until_ms)
-            rows = (await connection.execute(query)).all()
-        found = tuple([StoredEntry(*row) for row in rows[:limit]])
-        return Page(found, str(found[-1].seq) if len(rows) > limit else None)
-
     async def first_at(self, at_ms: int) -> int:
         """Number of the first entry at or after an instant, if entries were in order of time (rule 2)."""
         async with reading(self._engine) as connection:
-            return await self._first_at(connection, at_ms)
-
-    async def _first_at(self, connection: AsyncConnection, at_ms: int) -> int:
-        """Number of the first entry at or after an instant, if entries were in order of time."""
-        return int((await connection.execute(_BISECT, {"at_ms": at_ms})).scalar_one())
+            return int((await connection.execute(_BISECT, {"at_ms": at_ms})).scalar_one())
 
     async def iter_entries(
         self, first: int = 0, last: int | None = None, *, kind: Kind = "any"
@@ -427,11 +365,6 @@ class LogReader:
         query = sa.select(sa.cast(evidence.c.evidence, sa.LargeBinary)).where(evidence.c.exchange_id == exchange_id)
         async with reading(self._engine) as connection:
             return (await connection.execute(query)).scalar()
-
-    async def ca_certificates(self) -> list[x509.Certificate]:
-        """CA certificates that stood between a caller's certificate and a trust anchor; few."""
-        found = [x509.load_der_x509_certificate(der) for der in await self.certificates()]
-        return [each for each in found if is_ca(each)]
 
     async def intents(self, gateway: str | None = None) -> list[StoredIntent]:
         """Open intents, of one gateway or of all."""

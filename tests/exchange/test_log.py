@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from exchange.errors import InvalidRequestError, LogUnavailableError
+from exchange.errors import LogUnavailableError
 from exchange.log.log import ExchangeLog
-from exchange.log.reader import EntryFilter
 from exchange.log.record import read_record
 from exchange.log.store import CorruptLogError
 from exchange.messages.envelope import statement_bytes
 from exchange.storage.database import create_engine, writing
 from exchange.transparency.checkpoint import NoteSigner, open_checkpoint
 from exchange.transparency.merkle import check_consistency, check_inclusion, hash_leaf, root_of
-from tests.exchange.log_kit import CLIENTS, SERVICES, Place, attempt, new_id, now_ms, query_statement, until
+from tests.exchange.log_kit import Place, attempt, new_id, now_ms, query_statement, until
 
 
 @pytest.fixture
@@ -101,56 +100,6 @@ async def test_a_record_is_under_a_signed_checkpoint_within_the_interval(place: 
             return newest is not None and newest.size == 1
 
         await until(signed, seconds=5)
-
-
-async def test_pages_are_newest_first_and_stay_correct_while_the_log_grows(log: ExchangeLog) -> None:
-    for number in range(25):
-        await attempt(number).append_to(log)
-    first = await log.reader.page(limit=10)
-    assert [entry.seq for entry in first.entries] == list(range(24, 14, -1))
-    await asyncio.gather(*[attempt(number).append_to(log) for number in range(5)])
-    second = await log.reader.page(cursor=first.next_cursor, limit=10)
-    assert [entry.seq for entry in second.entries] == list(range(14, 4, -1))
-    third = await log.reader.page(cursor=second.next_cursor, limit=10)
-    assert [entry.seq for entry in third.entries] == list(range(4, -1, -1))
-    assert third.next_cursor is None
-    with pytest.raises(InvalidRequestError):
-        await log.reader.page(cursor="1 OR 1")
-
-
-async def test_a_search_finds_what_it_names_and_nothing_else(log: ExchangeLog) -> None:
-    start = now_ms() - 10 * 3_600_000
-    # Half an hour apart, and not quite in order: clocks of gateways differ.
-    attempts = [
-        attempt(
-            number,
-            at_ms=start + number * 1_800_000 + (-1) ** number * 60_000,
-            outcome="refused" if number % 4 == 0 else "answered",
-            rule="grant" if number % 4 == 0 else "",
-        )
-        for number in range(20)
-    ]
-    await asyncio.gather(*[one.append_to(log) for one in attempts])
-
-    async def found(wanted: EntryFilter) -> list[int]:
-        return sorted([entry.seq for entry in (await log.reader.page(wanted)).entries])
-
-    def among(condition: list[bool]) -> list[int]:
-        return [number for number, true in enumerate(condition) if true]
-
-    assert await found(EntryFilter(client=CLIENTS[2])) == among([one.client == CLIENTS[2] for one in attempts])
-    assert await found(EntryFilter(service=SERVICES[1])) == among([one.service == SERVICES[1] for one in attempts])
-    owner = SERVICES[1].rpartition("/")[0]
-    assert await found(EntryFilter(owner=owner)) == among([one.service == SERVICES[1] for one in attempts])
-    assert await found(EntryFilter(owner=owner[:-1])) == []
-    assert await found(EntryFilter(outcome="refused")) == among([one.outcome == "refused" for one in attempts])
-    assert await found(EntryFilter(rule="grant", outcome="answered")) == []
-    for low in range(0, 20, 3):
-        for high in range(low, 20, 4):
-            since, until_ms = attempts[low].at_ms, attempts[high].at_ms
-            assert await found(EntryFilter(since_ms=since, until_ms=until_ms)) == among(
-                [since <= one.at_ms < until_ms for one in attempts]
-            )
 
 
 async def test_certificates_are_kept_once(log: ExchangeLog) -> None:

@@ -77,7 +77,7 @@ async def test_a_caller_behind_a_unix_socket_is_served_and_recorded_by_its_own_c
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=WAIT) as client:
         response = await client.get(target("echo"), headers={"X-Road-Client": CALLER, **header(caller.der)})
         mesh.recorded += 1
-        assert response.status_code == 200
+        assert response.status_code == 200, response.text
         assert "client-cert" not in response.text.lower()  # the backend shows what reached it
         record = await mesh.record(response.headers["x-road-request-id"])
         assert record["query"]["certificate"] == caller.fingerprint
