@@ -60,9 +60,8 @@ class Shell:
 
     async def record(self) -> dict[str, Any]:
         """The newest."""
-        (entry,) = (await self.mesh.log.page(limit=1)).entries
-        assert entry is not None
-        record: dict[str, Any] = json.loads(entry.leaf)
+        entries = [entry async for entry in self.mesh.log.iter_entries(kind="exchange")]
+        record: dict[str, Any] = json.loads(entries[-1].leaf)
         return record
 
 

@@ -81,6 +81,18 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+async def test_a_gateway_that_says_it_is_ready_has_its_bus(trial: TrialMesh) -> None:
+    """The first to call it is not refused because its connection is still being made."""
+    child = await trial.add_gateway("fresh")
+    try:
+        tls = client_context(trial.trust_anchors)
+        async with httpx.AsyncClient(base_url=child.ready_text(), verify=tls, trust_env=False, timeout=WAIT) as fresh:
+            assert await readiness(fresh) == READY
+    finally:
+        await trial.supervisor.stop_child("fresh")
+        trial.gateways[1:] = []
+
+
 async def test_a_gateway_that_came_up_is_ready(probe: httpx.AsyncClient) -> None:
     assert await until_ready(probe, ready=True) == READY
 
