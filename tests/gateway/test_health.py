@@ -77,8 +77,10 @@ async def ask(trial: TrialMesh) -> httpx.Response:
         return await client.get(f"{trial.url}/r1/{ECHO}/x", headers={"X-Road-Client": CALLER})
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def log_writers_of(pid: int) -> list[int]:
+    """Those among a process's children; its search process is another."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [one for one in children if b"exchange.log.writer" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 async def test_a_gateway_that_says_it_is_ready_has_its_bus(trial: TrialMesh) -> None:
@@ -120,7 +122,7 @@ async def moved_away(path: Path) -> AsyncIterator[None]:
 
 async def test_without_a_writer_of_the_log_it_is_not_ready(trial: TrialMesh, probe: httpx.AsyncClient) -> None:
     """The writer is killed, and cannot come back before its key is there again."""
-    (writer,) = children_of(trial.gateways[0].pid)
+    (writer,) = log_writers_of(trial.gateways[0].pid)
     async with moved_away(trial.folder / "log.key"):
         os.kill(writer, signal.SIGKILL)
         assert await until_ready(probe, log=False) == READY | {"ready": False, "log": False}
