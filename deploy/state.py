@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from exchange import Language
 
 FORMAT = 1
 DEFAULT_PORT = 8443
+_PORTS = range(20_000, 32_768)
+"""Below those that systems hand to connections going out: nobody takes one by chance before its part of the mesh listens there."""
+_given: set[int] = set()
 _RELEASE_SECONDS = 1.0
 """Children of a mesh that was killed give their ports back within this time."""
 
@@ -170,13 +174,17 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on at this moment; raises MeshStateError if the address is not of this machine."""
+    """A port that nobody listens on at this moment, given out once; raises MeshStateError if the address is not of this machine."""
     try:
         with _listen(host, 0) as listener:
-            port: int = listener.getsockname()[1]
-            return port
+            whichever: int = listener.getsockname()[1]
     except OSError as error:
         raise _cannot_listen(host, 0, error) from error
+    for port in random.sample(_PORTS, 100):
+        if port not in _given and is_free(host, port):
+            _given.add(port)
+            return port
+    return whichever
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -250,7 +250,8 @@ class Supervisor:
         for watch in self._watches.values():
             watch.cancel()
         for name in reversed(list(self._children)):
-            await self.stop_child(name, max(0.05, deadline - loop.time()))
+            if name in self._children:  # one that was still starting may have gone by itself meanwhile
+                await self.stop_child(name, max(0.05, deadline - loop.time()))
 
     async def _watch(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
